@@ -1,0 +1,3 @@
+//! Strandline takes snapshots of Kafka topics.
+
+pub mod snapshot;

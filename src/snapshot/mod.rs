@@ -1,0 +1,29 @@
+//! The pure core: what a window means, which offsets it covers, what is left to
+//! read and what is lost.
+//!
+//! No async, no I/O, no clock, no logging: everything that is decided is decided
+//! here from facts that are handed in, so that it can be tested against naive
+//! models. The shells (`kafka`, `data_file`, `store`, `db`) bring the facts and act.
+
+mod boundary;
+mod event;
+mod failure;
+mod offsets;
+mod plan;
+mod state;
+mod timestamp;
+mod topic;
+mod window;
+
+pub use boundary::{BoundaryFact, resolve_boundary, start_uncertain};
+pub use event::{Event, Header, RangeTally, TimestampType};
+pub use failure::{Failure, FailureKind};
+pub use offsets::{OffsetRange, OffsetRanges};
+pub use plan::{PartitionLook, PartitionPlan, PartitionRange, plan_partition, split_into_tasks};
+pub use state::{
+    Capture, Completeness, OnLoss, PartitionEnd, RequestAction, State, action_on_request,
+    completeness,
+};
+pub use timestamp::{TimeError, Timestamp};
+pub use topic::{TopicName, TopicNameError};
+pub use window::{Window, WindowError};
