@@ -1,1 +1,42 @@
-fn main() {}
+//! The thin binary: command line → settings → telemetry → app.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use strandline::app::{self, AppError};
+use strandline::settings::{Cli, Command};
+use strandline::{api, foreground, telemetry};
+
+/// The exit code of wrong usage, settings included; clap's own too.
+const WRONG_USAGE: u8 = 2;
+
+/// The runtime's main future stays on the process's main thread: the private PostgreSQL is
+/// tied to the thread that starts it.
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => strandline::settings::exit_with(&error),
+    };
+    // A command in the foreground shows its own progress.
+    let default_filter = match cli.command {
+        Command::Serve(_) => "info",
+        Command::Snapshot(_) | Command::Migrate(_) | Command::Openapi => "warn",
+    };
+    if let Err(error) = telemetry::start(&cli.log, default_filter) {
+        return fail(&AppError::setting("STRANDLINE_LOG", error));
+    }
+    let done = match cli.command {
+        Command::Serve(settings) => app::serve(*settings).await.map(|()| ExitCode::SUCCESS),
+        Command::Snapshot(settings) => foreground::snapshot(*settings).await,
+        Command::Migrate(settings) => app::migrate(&settings).await.map(|()| ExitCode::SUCCESS),
+        Command::Openapi => app::print(&api::openapi_json()).map(|()| ExitCode::SUCCESS),
+    };
+    done.unwrap_or_else(|error| fail(&error))
+}
+
+#[expect(clippy::print_stderr, reason = "the one place where the program says why it ended")]
+fn fail(error: &AppError) -> ExitCode {
+    eprintln!("strandline: {error}");
+    if error.is_wrong_usage() { ExitCode::from(WRONG_USAGE) } else { ExitCode::FAILURE }
+}

@@ -8,6 +8,7 @@
 mod boundary;
 mod event;
 mod failure;
+mod manifest;
 mod offsets;
 mod plan;
 mod state;
@@ -18,6 +19,7 @@ mod window;
 pub use boundary::{BoundaryFact, resolve_boundary, start_uncertain};
 pub use event::{Event, Header, RangeTally, TimestampType};
 pub use failure::{Failure, FailureKind};
+pub use manifest::Totals;
 pub use offsets::{OffsetRange, OffsetRanges};
 pub use plan::{PartitionLook, PartitionPlan, PartitionRange, plan_partition, split_into_tasks};
 pub use state::{
@@ -25,5 +27,5 @@ pub use state::{
     completeness,
 };
 pub use timestamp::{TimeError, Timestamp};
-pub use topic::{TopicName, TopicNameError};
+pub use topic::{DEFAULT_CLUSTER, TopicName, TopicNameError};
 pub use window::{Window, WindowError};

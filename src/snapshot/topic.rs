@@ -4,6 +4,9 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
+/// The cluster that a request means if it names none: the one that the settings describe.
+pub const DEFAULT_CLUSTER: &str = "default";
+
 /// The name of a topic that may be snapshot: 1 to 249 characters of `a-z A-Z 0-9 . _ -`,
 /// neither `.` nor `..`, and none of Kafka's own (`__…`).
 ///

@@ -1,0 +1,41 @@
+# Strandline: `make` lists the targets. The work is done by scripts/.
+.DEFAULT_GOAL := help
+.PHONY: help install build test lint fmt openapi demo down clean-demo services-up services-down
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 - \2/p' Makefile | awk -F' - ' '{ printf "%-22s %s\n", $$1, $$2 }'
+
+install: ## install what building and testing need (Debian, Ubuntu; elsewhere says what)
+	@scripts/install.sh
+
+build: install ## build the program in the release profile
+	@cargo build --locked --release
+
+test: ## all checks and tests, with a real Kafka and PostgreSQL; ARGS=... goes to cargo test
+	@scripts/test.sh $(ARGS)
+
+lint: ## clippy, warnings are errors
+	@cargo clippy --locked --all-targets -- -D warnings
+
+fmt: ## format the code
+	@cargo fmt --all
+
+openapi: ## write openapi/strandline.json anew
+	@mkdir -p openapi
+	@cargo run --locked --quiet -- openapi >openapi/strandline.json.new
+	@mv openapi/strandline.json.new openapi/strandline.json
+
+demo: ## Kafka, 27,004 events, Strandline and 32 snapshots on this machine; left running
+	@scripts/demo.sh up
+
+down: ## stop the demo, keep its data
+	@scripts/demo.sh down
+
+clean-demo: ## stop the demo and remove its data
+	@scripts/demo.sh clean
+
+services-up: ## start the tests' Kafka and PostgreSQL, for cargo test by hand
+	@scripts/services.sh up
+
+services-down: ## stop them and delete their data
+	@scripts/services.sh down

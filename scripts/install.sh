@@ -1,0 +1,134 @@
+#!/usr/bin/env bash
+# install.sh: makes sure that everything is there to build, test and run Strandline.
+#
+#   scripts/install.sh           installs what is missing (Debian, Ubuntu; root or sudo)
+#   scripts/install.sh --check   only says what is missing
+#
+# Does nothing, and quickly, when nothing is missing. Elsewhere it prints what to
+# install and exits with 1. Rust itself is never installed, only asked for.
+# shellcheck source-path=SCRIPTDIR source=lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+case ${1:-} in
+  '' | --check) ;;
+  *) usage "${BASH_SOURCE[0]}"; exit 2 ;;
+esac
+
+MISSING=()   # for people
+PACKAGES=()  # for apt-get
+
+need() { # what it is, its Debian packages; the check is the caller's
+  MISSING+=("$1")
+  shift
+  PACKAGES+=("$@")
+}
+
+check_rust() {
+  local wanted found
+  wanted=$(sed -n 's/^rust-version *= *"\([0-9.]*\)".*/\1/p' "$ROOT/Cargo.toml")
+  have cargo && found=$(rustc --version 2>/dev/null) || {
+    echo "Rust $wanted or newer is missing. Install it with rustup (https://rustup.rs):" >&2
+    echo "  curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y" >&2
+    return 1
+  }
+  found=${found#rustc }
+  found=${found%%[ -]*}
+  if [ "$(printf '%s\n' "$wanted" "$found" | sort -V | head -n 1)" != "$wanted" ]; then
+    echo "Rust $found is too old, $wanted or newer is needed: rustup update stable" >&2
+    return 1
+  fi
+}
+
+find_missing() {
+  MISSING=()
+  PACKAGES=()
+  have gcc && [ -e /usr/include/stdio.h ] || have clang || need "a C compiler (gcc)" gcc libc6-dev
+  have g++ || have clang++ || need "a C++ compiler (g++)" g++
+  have make || need "make" make
+  have pkg-config || need "pkg-config" pkg-config
+  has_library openssl || need "OpenSSL with headers" libssl-dev
+  has_library zlib || need "zlib with headers" zlib1g-dev
+  have perl || need "perl" perl
+  have curl || need "curl" curl ca-certificates
+  find_java >/dev/null || need "a Java runtime, 17 or newer (for the local Kafka)" JRE
+  have mvn || need "Maven (fetches Kafka's jars)" maven
+  find_postgres >/dev/null || need "PostgreSQL's server programs (initdb, postgres, pg_ctl)" postgresql
+}
+
+has_library() {
+  if have pkg-config; then pkg-config --exists "$1"; else [ -e "/usr/include/${1/openssl/openssl/ssl}.h" ]; fi
+}
+
+# jre_package: default-jre-headless, or a numbered one where the default is too old.
+jre_package() {
+  local major
+  major=$(apt-cache policy default-jre-headless 2>/dev/null | sed -n 's/.*Candidate: [0-9]*:1\.\([0-9]*\).*/\1/p')
+  if [ "${major:-0}" -ge 17 ]; then
+    echo default-jre-headless
+  else
+    apt-cache pkgnames openjdk- | sed -n 's/^openjdk-\([0-9]*\)-jre-headless$/\1/p' | sort -n |
+      awk '$1 >= 17 { print "openjdk-" $1 "-jre-headless"; exit }'
+  fi
+}
+
+install_with_apt() {
+  local sudo=() log
+  [ "$(id -u)" = 0 ] || sudo=(sudo)
+  log=$(mktemp)
+  # shellcheck disable=SC2064  # the name as it is now
+  trap "rm -f '$log'" EXIT
+  run() {
+    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive UCF_FORCE_CONFFOLD=1 \
+      apt-get -q -y -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 "$@" >"$log" 2>&1 </dev/null
+  }
+  run update || { tail -n 5 "$log"; echo "apt-get update failed, trying with the lists there are"; } >&2
+  local packages=() package
+  for package in "${PACKAGES[@]}"; do
+    [ "$package" = JRE ] && package=$(jre_package)
+    [ -n "$package" ] || die "this release has no Java 17 or newer: install one by hand"
+    packages+=("$package")
+    # The package would start a server of its own on port 5432. Ours need only the programs.
+    if [ "$package" = postgresql ] && ! [ -e /etc/postgresql-common/createcluster.conf ]; then
+      "${sudo[@]}" mkdir -p /etc/postgresql-common
+      echo "create_main_cluster = false" | "${sudo[@]}" tee /etc/postgresql-common/createcluster.conf >/dev/null
+    fi
+  done
+  echo "installing ${packages[*]}"
+  run install --no-install-recommends -o Dpkg::Options::=--force-confold "${packages[@]}" || {
+    tail -n 20 "$log" >&2
+    die "apt-get install failed, see above"
+  }
+}
+
+print_missing() {
+  echo "missing:"
+  printf '  - %s\n' "${MISSING[@]}"
+}
+
+may_install() {
+  have apt-get || return 1
+  [ "$(id -u)" = 0 ] && return 0
+  have sudo && { sudo -n true 2>/dev/null || [ -t 0 ]; }
+}
+
+status=0
+check_rust || status=1
+find_missing
+if [ ${#MISSING[@]} -gt 0 ]; then
+  print_missing >&2
+  if [ "${1:-}" = --check ]; then
+    status=1
+  elif may_install; then
+    install_with_apt
+    find_missing
+    [ ${#MISSING[@]} = 0 ] || { print_missing >&2; die "still missing after the installation"; }
+  else
+    status=1
+    if have apt-get; then
+      echo "as root: apt-get install --no-install-recommends ${PACKAGES[*]/#JRE/default-jre-headless}" >&2
+    else
+      echo "install these with your system's package manager, then try again" >&2
+    fi
+  fi
+fi
+exit $status

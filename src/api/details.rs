@@ -1,0 +1,92 @@
+//! What a snapshot is made of: its partitions and its files.
+
+use actix_web::{HttpRequest, HttpResponse, get, web};
+
+use super::ApiState;
+use super::params::{Params, encode_cursor, snapshot_id};
+use super::problem::{Problem, ProblemDocument};
+use super::snapshots::{json, not_found};
+use super::views::{File, Page, Partition};
+use crate::db::{self, FileRow, PartitionRow};
+
+/// Lists a snapshot's partitions, by number: ranges, watermarks, what is stored and lost.
+#[utoipa::path(
+    tag = "snapshots",
+    operation_id = "listSnapshotPartitions",
+    summary = "The partitions of a snapshot",
+    params(
+        ("id" = String, Path, description = "Id of the snapshot"),
+        ("limit" = Option<i64>, Query, description = "At most this many; 50 by default, 200 at most"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+    ),
+    responses(
+        (status = 200, description = "A page; empty before the first plan", body = Page<Partition>),
+        (status = 400, description = "A bad parameter", body = ProblemDocument<'static>, content_type = "application/problem+json"),
+        (status = 404, description = "No such snapshot", body = ProblemDocument<'static>, content_type = "application/problem+json"),
+        (status = 503, description = "The database is away, or this replica is stopping", body = ProblemDocument<'static>, content_type = "application/problem+json"),
+    ),
+)]
+#[get("/v1/snapshots/{id}/partitions")]
+pub(super) async fn list_snapshot_partitions(
+    state: web::Data<ApiState>,
+    request: HttpRequest,
+    id: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let params = Params::read(&request, &["limit", "cursor"])?;
+    let limit = params.limit()?;
+    let after = params.cursor(|text| text.parse::<i32>().ok())?;
+    let id = snapshot_id(&id)?;
+    let page = db::Page { after, limit: limit + 1 };
+    let rows = db::list_partitions(&state.db, id, page).await?;
+    if rows.is_empty() && db::get_snapshot(&state.db, id).await?.is_none() {
+        return Err(not_found(id));
+    }
+    let cursor = |row: &PartitionRow| encode_cursor(row.partition);
+    let page = Page::new(rows, limit, cursor, |row| Partition::from(row));
+    Ok(json(&mut HttpResponse::Ok(), &page))
+}
+
+/// Lists the files that hold a snapshot's events, in order of partition and offset. A file
+/// that also holds events of other windows is not `whole`; its segments say which part counts.
+#[utoipa::path(
+    tag = "snapshots",
+    operation_id = "listSnapshotFiles",
+    summary = "The files of a snapshot",
+    params(
+        ("id" = String, Path, description = "Id of the snapshot"),
+        ("limit" = Option<i64>, Query, description = "At most this many; 50 by default, 200 at most"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+    ),
+    responses(
+        (status = 200, description = "A page of what is committed so far", body = Page<File>),
+        (status = 400, description = "A bad parameter", body = ProblemDocument<'static>, content_type = "application/problem+json"),
+        (status = 404, description = "No such snapshot", body = ProblemDocument<'static>, content_type = "application/problem+json"),
+        (status = 503, description = "The database is away, or this replica is stopping", body = ProblemDocument<'static>, content_type = "application/problem+json"),
+    ),
+)]
+#[get("/v1/snapshots/{id}/files")]
+pub(super) async fn list_snapshot_files(
+    state: web::Data<ApiState>,
+    request: HttpRequest,
+    id: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let params = Params::read(&request, &["limit", "cursor"])?;
+    let limit = params.limit()?;
+    let after = params.cursor(|text| {
+        let (partition, offset) = text.split_once(' ')?;
+        Some((partition.parse::<i32>().ok()?, offset.parse::<i64>().ok()?))
+    })?;
+    let id = snapshot_id(&id)?;
+    let page = db::Page { after, limit: limit + 1 };
+    let rows = db::list_files(&state.db, id, page).await?;
+    if rows.is_empty() && db::get_snapshot(&state.db, id).await?.is_none() {
+        return Err(not_found(id));
+    }
+    let cursor = |row: &FileRow| {
+        let first =
+            row.segments.first().map_or((0, 0), |part| (part.partition, part.range.start()));
+        encode_cursor(format_args!("{} {}", first.0, first.1))
+    };
+    let view = |row: &FileRow| File::new(row, state.store.url(&row.object_name));
+    Ok(json(&mut HttpResponse::Ok(), &Page::new(rows, limit, cursor, view)))
+}

@@ -1,0 +1,199 @@
+//! A snapshot's events, one JSON object a line, straight from the files.
+
+use std::pin::Pin;
+
+use actix_web::http::header;
+use actix_web::{HttpRequest, HttpResponse, get, web};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt, TryStreamExt, stream};
+use serde::Serialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::ApiState;
+use super::params::{Params, snapshot_id};
+use super::problem::{Problem, ProblemDocument};
+use super::snapshots::not_found;
+use crate::data_file::{self, DataFileError, OwnedEvent};
+use crate::db::{self, Database, DbError, Page, Place, SegmentRow};
+use crate::snapshot::Timestamp;
+use crate::store::Store;
+
+/// How many segments are looked up at once.
+const SEGMENTS_A_PAGE: i64 = 500;
+
+/// How many lines leave together, if they are ready.
+const LINES_A_CHUNK: usize = 256;
+
+/// Why a stream broke off. The connection is cut, so that the caller notices.
+#[derive(Debug, thiserror::Error)]
+enum StreamError {
+    #[error(transparent)]
+    Db(#[from] DbError),
+    #[error(transparent)]
+    DataFile(#[from] DataFileError),
+    #[error("an event can't be written as json")]
+    Json(#[from] serde_json::Error),
+}
+
+/// Streams a snapshot's events, ordered by partition and offset: what is committed so far.
+#[utoipa::path(
+    tag = "snapshots",
+    operation_id = "streamSnapshotEvents",
+    summary = "The events of a snapshot, one JSON object a line",
+    params(
+        ("id" = String, Path, description = "Id of the snapshot"),
+        ("partition" = Option<i32>, Query, description = "Of this partition alone"),
+        ("limit" = Option<i64>, Query, description = "At most this many; all of them by default"),
+    ),
+    responses(
+        (status = 200, description = "Events, one a line", body = EventLine<'static>, content_type = "application/x-ndjson"),
+        (status = 400, description = "A bad parameter", body = ProblemDocument<'static>, content_type = "application/problem+json"),
+        (status = 404, description = "No such snapshot", body = ProblemDocument<'static>, content_type = "application/problem+json"),
+        (status = 503, description = "The database is away, or this replica is stopping", body = ProblemDocument<'static>, content_type = "application/problem+json"),
+    ),
+)]
+#[get("/v1/snapshots/{id}/events")]
+pub(super) async fn stream_snapshot_events(
+    state: web::Data<ApiState>,
+    request: HttpRequest,
+    id: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let params = Params::read(&request, &["partition", "limit"])?;
+    let partition = params.number("partition", 0, i64::from(i32::MAX))?;
+    let partition = partition.and_then(|number| i32::try_from(number).ok());
+    let limit = params.number("limit", 1, i64::MAX)?.unwrap_or(i64::MAX);
+    let id = snapshot_id(&id)?;
+    if db::get_snapshot(&state.db, id).await?.is_none() {
+        return Err(not_found(id));
+    }
+    let lines = lines(state.db.clone(), state.store.clone(), id, partition)
+        .take(usize::try_from(limit).unwrap_or(usize::MAX))
+        .inspect_err(
+            move |error| tracing::error!(%error, snapshot_id = %id, "a stream of events broke off"),
+        );
+    Ok(HttpResponse::Ok()
+        .content_type("application/x-ndjson")
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .streaming(chunked(lines)))
+}
+
+type Lines = Pin<Box<dyn Stream<Item = Result<Vec<u8>, StreamError>>>>;
+
+fn lines(db: Database, store: Store, id: Uuid, partition: Option<i32>) -> Lines {
+    let events = segments(db, id, partition).and_then(move |segment| {
+        let reader = store.reader(&segment.object_name, Some(segment.bytes));
+        let (partition, range) = (segment.part.partition, segment.part.range);
+        async move { Ok(data_file::events(reader, partition, range).map_err(StreamError::from)) }
+    });
+    Box::pin(events.try_flatten().and_then(|event| async move { line(&event) }))
+}
+
+/// Where the events are, looked up page by page.
+fn segments(
+    db: Database,
+    id: Uuid,
+    partition: Option<i32>,
+) -> impl Stream<Item = Result<SegmentRow, StreamError>> {
+    let page = move |after: Option<Option<Place>>| {
+        let db = db.clone();
+        async move {
+            let Some(after) = after else { return Ok::<_, StreamError>(None) };
+            let page = Page { after, limit: SEGMENTS_A_PAGE };
+            let rows = db::list_segments(&db, id, partition, page).await?;
+            let last = rows.last().map(|row| (row.part.partition, row.part.range.start()));
+            Ok(Some((stream::iter(rows.into_iter().map(Ok)), last.map(Some))))
+        }
+    };
+    stream::try_unfold(Some(None), page).try_flatten()
+}
+
+/// Joins lines that are ready, so that not every event is a write of its own.
+fn chunked(
+    lines: impl Stream<Item = Result<Vec<u8>, StreamError>> + 'static,
+) -> impl Stream<Item = Result<Bytes, StreamError>> + 'static {
+    Box::pin(lines).ready_chunks(LINES_A_CHUNK).map(|ready| {
+        let mut chunk = Vec::new();
+        for line in ready {
+            chunk.extend_from_slice(&line?);
+        }
+        Ok(Bytes::from(chunk))
+    })
+}
+
+/// One event.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Event, example = json!({
+    "partition": 0, "offset": 17, "timestamp": "2025-07-29T00:00:00.000Z", "key": "order-1",
+    "value": "{\"amount\":3}", "headers": [{"key": "source", "value": "web"}],
+}))]
+pub struct EventLine<'a> {
+    /// Number of the partition.
+    partition: i32,
+    /// Offset in the partition.
+    offset: i64,
+    /// The event's own timestamp.
+    #[schema(value_type = Option<String>, format = DateTime, required)]
+    timestamp: Option<Timestamp>,
+    /// UTF-8 text as a string, other bytes as `{"base64": "…"}`, null where Kafka has null.
+    #[schema(required)]
+    key: Option<Text<'a>>,
+    /// As `key`; null for a tombstone.
+    #[schema(required)]
+    value: Option<Text<'a>>,
+    /// In order, duplicates kept.
+    headers: Vec<HeaderLine<'a>>,
+}
+
+/// One header.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Header)]
+struct HeaderLine<'a> {
+    /// The key.
+    key: &'a str,
+    /// As an event's `value`.
+    #[schema(required)]
+    value: Option<Text<'a>>,
+}
+
+/// Bytes that are text if they can be.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[schema(as = Bytes)]
+enum Text<'a> {
+    /// UTF-8.
+    Utf8(&'a str),
+    /// Anything else.
+    Binary {
+        /// The bytes.
+        base64: String,
+    },
+}
+
+impl<'a> Text<'a> {
+    fn new(bytes: &'a [u8]) -> Self {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Text::Utf8(text),
+            Err(_) => Text::Binary { base64: BASE64.encode(bytes) },
+        }
+    }
+}
+
+fn line(event: &OwnedEvent) -> Result<Vec<u8>, StreamError> {
+    let headers = event
+        .headers
+        .iter()
+        .map(|(key, value)| HeaderLine { key, value: value.as_deref().map(Text::new) });
+    let mut line = serde_json::to_vec(&EventLine {
+        partition: event.partition,
+        offset: event.offset,
+        timestamp: event.timestamp,
+        key: event.key.as_deref().map(Text::new),
+        value: event.value.as_deref().map(Text::new),
+        headers: headers.collect(),
+    })?;
+    line.push(b'\n');
+    Ok(line)
+}

@@ -1,0 +1,170 @@
+//! What every request goes through: an id, the checks that are the same for all, metrics,
+//! and the one shape of errors.
+
+use std::time::Instant;
+
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::{self, HeaderName, HeaderValue};
+use actix_web::http::{Method, StatusCode};
+use actix_web::middleware::Next;
+use actix_web::web;
+use tracing::Instrument;
+
+use super::problem::{Problem, ProblemCode};
+use super::{ApiState, allowed_methods};
+use crate::metrics;
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const SEC_FETCH_SITE: &str = "sec-fetch-site";
+
+/// The id of a request: the caller's own, if it is a sensible one, or a new one.
+fn request_id(request: &ServiceRequest) -> String {
+    let own = request.headers().get(X_REQUEST_ID).and_then(|value| value.to_str().ok());
+    let sensible = |id: &&str| {
+        (1..=64).contains(&id.len())
+            && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+    };
+    own.filter(sensible).map_or_else(|| uuid::Uuid::now_v7().to_string(), str::to_owned)
+}
+
+/// Wraps every request.
+pub(super) async fn around(
+    mut request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    let started = Instant::now();
+    let id = request_id(&request);
+    let method = request.method().clone();
+    // HEAD is GET without a body (RFC 9110); the HTTP layer leaves the body out.
+    if method == Method::HEAD {
+        request.head_mut().method = Method::GET;
+    }
+    let span = tracing::info_span!("request", request_id = %id, %method, path = request.path());
+    async move {
+        let response = match check(&request) {
+            Err(problem) => request.into_response(problem.response(&id)),
+            Ok(()) => as_problem(next.call(request).await?.map_into_boxed_body(), &id),
+        };
+        Ok(finish(response, &method, &id, started))
+    }
+    .instrument(span)
+    .await
+}
+
+/// The same for all: a replica that stops takes nothing new, and a page of another site may
+/// not use a browser's reach to change anything.
+fn check(request: &ServiceRequest) -> Result<(), Problem> {
+    let Some(state) = request.app_data::<web::Data<ApiState>>() else { return Ok(()) };
+    let is_probe = matches!(request.path(), "/livez" | "/readyz" | "/metrics");
+    if state.draining.is_cancelled() && !is_probe {
+        return Err(Problem::new(
+            ProblemCode::Draining,
+            "this replica is stopping; ask again, another one will answer",
+        ));
+    }
+    if request.method() == Method::GET {
+        return Ok(());
+    }
+    let value = |name: &str| {
+        request.headers().get(name).map(|value| value.to_str().unwrap_or("?").to_owned())
+    };
+    if value(SEC_FETCH_SITE).as_deref() == Some("cross-site") {
+        return Err(Problem::new(
+            ProblemCode::Forbidden,
+            "requests from pages of another site are refused",
+        ));
+    }
+    match value(header::ORIGIN.as_str()) {
+        Some(origin) if !is_own_origin(&origin, request, &state.allowed_origins) => {
+            Err(Problem::new(
+                ProblemCode::Forbidden,
+                "requests from pages of another origin are refused; STRANDLINE_ALLOWED_ORIGINS allows more",
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn is_own_origin(origin: &str, request: &ServiceRequest, allowed: &[String]) -> bool {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let origin = origin.trim_end_matches('/');
+    let same = |host: &str| {
+        origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host))
+    };
+    host.is_some_and(same) || allowed.iter().any(|one| one.trim_end_matches('/') == origin)
+}
+
+/// Gives every error the shape of a problem document, also those of the HTTP layer.
+fn as_problem(response: ServiceResponse<BoxBody>, id: &str) -> ServiceResponse<BoxBody> {
+    let status = response.status();
+    if status.as_u16() < 400 {
+        return response;
+    }
+    let ours = response.response().extensions().get::<Problem>().cloned();
+    let is_problem = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/problem+json"));
+    let problem = match ours {
+        Some(problem) => problem,
+        None if is_problem => return response,
+        None => from_status(status, response.request()),
+    };
+    let request = response.into_parts().0;
+    ServiceResponse::new(request, problem.response(id))
+}
+
+fn from_status(status: StatusCode, request: &actix_web::HttpRequest) -> Problem {
+    let path = || super::params::quoted(request.path());
+    match status {
+        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => {
+            match allowed_methods(request.path()) {
+                Some(methods) => Problem {
+                    allow: Some(methods.clone()),
+                    ..Problem::new(
+                        ProblemCode::MethodNotAllowed,
+                        format!("{} knows {methods}, not {}", path(), request.method()),
+                    )
+                },
+                None => Problem::new(
+                    ProblemCode::NotFound,
+                    format!("there is nothing at {}; see /docs", path()),
+                ),
+            }
+        }
+        StatusCode::PAYLOAD_TOO_LARGE => Problem::new(
+            ProblemCode::BodyTooLarge,
+            format!("a body may have at most {} bytes", super::MAX_BODY_BYTES),
+        ),
+        status if status.is_client_error() => Problem::new(
+            ProblemCode::InvalidParameter,
+            format!(
+                "the request can't be read: {}",
+                status.canonical_reason().unwrap_or("bad request")
+            ),
+        ),
+        _ => Problem::new(
+            ProblemCode::Internal,
+            "a defect of strandline; its log has the details under this request_id",
+        ),
+    }
+}
+
+fn finish(
+    mut response: ServiceResponse<BoxBody>,
+    method: &Method,
+    id: &str,
+    started: Instant,
+) -> ServiceResponse<BoxBody> {
+    if let Ok(value) = HeaderValue::from_str(id) {
+        response.headers_mut().insert(X_REQUEST_ID, value);
+    }
+    let nosniff = HeaderValue::from_static("nosniff");
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
+    let route = response.request().match_pattern().unwrap_or_else(|| "none".to_owned());
+    let status = response.status().as_u16();
+    metrics::http_request(&route, method.as_str(), status, started.elapsed());
+    tracing::debug!(status, seconds = started.elapsed().as_secs_f64(), "answered");
+    response
+}

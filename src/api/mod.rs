@@ -1,0 +1,129 @@
+//! The HTTP contract: requests in, reports out. A handler never waits for Kafka.
+//!
+//! `body` and `params` read what callers send, `views` and `problem` are what they get,
+//! `snapshots`, `details`, `events` and `system` are the resources, `wait` holds answers
+//! back, `middleware` is what every request goes through.
+
+mod body;
+mod details;
+mod docs;
+mod events;
+mod middleware;
+mod outcome;
+mod params;
+mod problem;
+mod snapshots;
+mod system;
+mod views;
+mod wait;
+
+use std::sync::{Arc, OnceLock};
+
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
+use actix_web::middleware::{NormalizePath, TrailingSlash, from_fn};
+use actix_web::{App, web};
+use tokio_util::sync::CancellationToken;
+use utoipa_actix_web::AppExt;
+
+pub use problem::{Problem, ProblemCode};
+pub use views::{Snapshot, Version};
+pub use wait::Waiters;
+
+use crate::db::Database;
+use crate::store::Store;
+
+/// The longest body that is read.
+const MAX_BODY_BYTES: usize = 64 * 1024;
+
+/// What handlers need.
+pub struct ApiState {
+    /// The state of everything.
+    pub db: Database,
+    /// Where the files are.
+    pub store: Store,
+    /// Those who wait.
+    pub waiters: Waiters,
+    /// The clusters that a request may name.
+    pub clusters: Vec<String>,
+    /// Longest wait.
+    pub max_wait_seconds: u32,
+    /// Most runs that may wait for a worker.
+    pub queue_limit: u32,
+    /// Web origins besides our own.
+    pub allowed_origins: Vec<String>,
+    /// Which Strandline this is.
+    pub version: Version,
+    /// Cancelled when this replica begins to stop.
+    pub draining: CancellationToken,
+    /// Renders the metrics.
+    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+}
+
+/// The whole application, and the OpenAPI document of its routes.
+pub fn application() -> (
+    App<
+        impl ServiceFactory<
+            ServiceRequest,
+            Config = (),
+            Response = ServiceResponse<impl MessageBody>,
+            Error = actix_web::Error,
+            InitError = (),
+        >,
+    >,
+    utoipa::openapi::OpenApi,
+) {
+    let (app, document) = App::new()
+        .into_utoipa_app()
+        .openapi(docs::base())
+        .service(snapshots::create_snapshot)
+        .service(snapshots::list_snapshots)
+        .service(snapshots::get_snapshot)
+        .service(snapshots::get_snapshot_result)
+        .service(details::list_snapshot_partitions)
+        .service(details::list_snapshot_files)
+        .service(events::stream_snapshot_events)
+        .service(system::get_version)
+        .service(system::livez)
+        .service(system::readyz)
+        .service(system::get_metrics)
+        .service(docs::get_openapi)
+        .service(docs::get_docs)
+        .split_for_parts();
+    let app = app
+        .service(docs::get_docs_asset)
+        .app_data(web::PayloadConfig::new(MAX_BODY_BYTES))
+        .wrap(from_fn(middleware::around))
+        // Outermost: what follows sees one spelling of each path. No redirect, ever.
+        .wrap(NormalizePath::new(TrailingSlash::Trim));
+    (app, document)
+}
+
+/// The OpenAPI document.
+pub fn openapi() -> &'static utoipa::openapi::OpenApi {
+    static DOCUMENT: OnceLock<utoipa::openapi::OpenApi> = OnceLock::new();
+    DOCUMENT.get_or_init(|| application().1)
+}
+
+/// The document as it is served and committed: pretty, with a newline at its end.
+pub fn openapi_json() -> String {
+    openapi().to_pretty_json().unwrap_or_default() + "\n"
+}
+
+/// The methods of a path, as an `Allow` header lists them; `None` if there is no such path.
+fn allowed_methods(path: &str) -> Option<String> {
+    let matches = |template: &str| {
+        let (template, path) = (template.split('/'), path.split('/'));
+        template.clone().count() == path.clone().count()
+            && template.zip(path).all(|(t, p)| t == p || (t.starts_with('{') && !p.is_empty()))
+    };
+    let item = openapi().paths.paths.iter().find(|(template, _)| matches(template))?.1;
+    let mut methods = Vec::new();
+    if item.get.is_some() {
+        methods.extend(["GET", "HEAD"]);
+    }
+    if item.post.is_some() {
+        methods.push("POST");
+    }
+    Some(methods.join(", "))
+}

@@ -1,0 +1,234 @@
+//! Query parameters: every one is known, none is there twice unless it may be.
+
+use std::collections::BTreeMap;
+
+use actix_web::HttpRequest;
+
+use super::problem::{Problem, ProblemCode};
+use crate::snapshot::Timestamp;
+
+/// The page size if none is asked for, and the largest.
+const DEFAULT_LIMIT: i64 = 50;
+const MAX_LIMIT: i64 = 200;
+
+/// The parameters of one request.
+#[derive(Debug)]
+pub(super) struct Params {
+    values: Vec<(String, String)>,
+}
+
+impl Params {
+    /// Reads the query; only `known` names may occur.
+    pub(super) fn read(request: &HttpRequest, known: &[&str]) -> Result<Self, Problem> {
+        let values: Vec<(String, String)> =
+            url::form_urlencoded::parse(request.query_string().as_bytes()).into_owned().collect();
+        for (name, _) in &values {
+            if !known.contains(&name.as_str()) {
+                return Err(Problem::parameter(name, unknown("parameter", name, known)));
+            }
+        }
+        Ok(Params { values })
+    }
+
+    /// All values of a parameter that may be repeated.
+    pub(super) fn many(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.values.iter().filter(move |(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The value of a parameter that may be there once.
+    pub(super) fn one(&self, name: &str) -> Result<Option<&str>, Problem> {
+        let mut values = self.many(name);
+        let value = values.next();
+        match values.next() {
+            Some(_) => Err(Problem::parameter(name, "is there more than once")),
+            None => Ok(value),
+        }
+    }
+
+    /// A whole number within limits.
+    pub(super) fn number(&self, name: &str, least: i64, most: i64) -> Result<Option<i64>, Problem> {
+        let Some(text) = self.one(name)? else { return Ok(None) };
+        match text.parse::<i64>() {
+            Ok(number) if (least..=most).contains(&number) => Ok(Some(number)),
+            _ => Err(Problem::parameter(
+                name,
+                format!("{} is not a whole number from {least} to {most}", quoted(text)),
+            )),
+        }
+    }
+
+    /// The page size: the default if none is given, at most the largest.
+    pub(super) fn limit(&self) -> Result<i64, Problem> {
+        let limit = self.number("limit", 1, i64::MAX)?;
+        Ok(limit.unwrap_or(DEFAULT_LIMIT).min(MAX_LIMIT))
+    }
+
+    /// A time. In a query a `+` arrives as a space: one before the offset is read as `+`.
+    pub(super) fn time(&self, name: &str) -> Result<Option<Timestamp>, Problem> {
+        let Some(text) = self.one(name)? else { return Ok(None) };
+        let mut text = text.to_owned();
+        let offset = text.len().checked_sub(6).filter(|&at| text.is_char_boundary(at));
+        if let Some(at) = offset.filter(|&at| at > 11 && text[at..].starts_with(' ')) {
+            text.replace_range(at..=at, "+");
+        }
+        let time = Timestamp::parse(&text).map_err(|error| Problem::parameter(name, error))?;
+        Ok(Some(time))
+    }
+
+    /// One of a closed list of names.
+    pub(super) fn name<T: Copy>(
+        &self,
+        name: &str,
+        of: fn(&str) -> Option<T>,
+        all: &[&str],
+    ) -> Result<Option<T>, Problem> {
+        self.one(name)?.map(|text| one_of(name, text, of, all)).transpose()
+    }
+
+    /// Names of a closed list; the parameter may be repeated.
+    pub(super) fn names<T: Copy>(
+        &self,
+        name: &str,
+        of: fn(&str) -> Option<T>,
+        all: &[&str],
+    ) -> Result<Vec<T>, Problem> {
+        self.many(name).map(|text| one_of(name, text, of, all)).collect()
+    }
+
+    /// `label=key:value`, repeated; split at the first colon.
+    pub(super) fn labels(&self) -> Result<BTreeMap<String, String>, Problem> {
+        self.many("label")
+            .map(|label| {
+                let split = label.split_once(':');
+                let (key, value) = split.ok_or_else(|| {
+                    Problem::parameter("label", format!("{} is not key:value", quoted(label)))
+                })?;
+                if label.contains('\0') {
+                    return Err(Problem::parameter("label", "holds the character U+0000"));
+                }
+                Ok((key.to_owned(), value.to_owned()))
+            })
+            .collect()
+    }
+
+    /// A cursor that we gave out.
+    pub(super) fn cursor<T>(&self, read: impl Fn(&str) -> Option<T>) -> Result<Option<T>, Problem> {
+        let Some(text) = self.one("cursor")? else { return Ok(None) };
+        let cursor = decode_cursor(text).and_then(|text| read(&text));
+        let bad = || Problem::parameter("cursor", "is none that this list gave out; start without");
+        cursor.map(Some).ok_or_else(bad)
+    }
+}
+
+fn one_of<T>(
+    name: &str,
+    text: &str,
+    of: fn(&str) -> Option<T>,
+    all: &[&str],
+) -> Result<T, Problem> {
+    let bad =
+        || Problem::parameter(name, format!("{} is none of {}", quoted(text), all.join(", ")));
+    of(text).ok_or_else(bad)
+}
+
+/// Makes a cursor opaque.
+pub(super) fn encode_cursor(place: impl std::fmt::Display) -> String {
+    use base64::Engine;
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(place.to_string())
+}
+
+fn decode_cursor(text: &str) -> Option<String> {
+    use base64::Engine;
+    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(text).ok()?;
+    String::from_utf8(bytes).ok()
+}
+
+/// What a caller wrote, cut to a length that fits in one line.
+pub(super) fn quoted(text: &str) -> String {
+    format!("{:?}", text.chars().take(64).collect::<String>())
+}
+
+/// Says that a name is unknown, and which one was probably meant.
+pub(super) fn unknown(what: &str, name: &str, known: &[&str]) -> String {
+    let near = known
+        .iter()
+        .map(|candidate| (strsim::damerau_levenshtein(candidate, name), candidate))
+        .min()
+        .filter(|(distance, candidate)| *distance <= 1 + candidate.len() / 4);
+    match near {
+        Some((_, candidate)) => {
+            format!("unknown {what} {}; did you mean {candidate}?", quoted(name))
+        }
+        None if known.is_empty() => format!("unknown {what} {}; there are none here", quoted(name)),
+        None => format!("unknown {what} {}; known are {}", quoted(name), known.join(", ")),
+    }
+}
+
+/// Refuses what is no snapshot's id.
+pub(super) fn snapshot_id(text: &str) -> Result<uuid::Uuid, Problem> {
+    uuid::Uuid::try_parse(text).map_err(|_| {
+        Problem::new(ProblemCode::NotFound, format!("there is no snapshot {}", quoted(text)))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    fn params(query: &str) -> Result<Params, Problem> {
+        let request = TestRequest::with_uri(&format!("/x?{query}")).to_http_request();
+        Params::read(&request, &["limit", "cursor", "window_from", "label", "state"])
+    }
+
+    #[test]
+    fn unknown_and_repeated_parameters_are_refused() {
+        let problem = params("limt=3").expect_err("unknown");
+        assert!(problem.detail.contains("did you mean limit?"), "{}", problem.detail);
+        let twice = params("limit=3&limit=4").expect("known");
+        assert!(twice.limit().is_err());
+    }
+
+    #[test]
+    fn limits_are_clamped_above_and_refused_below() {
+        for (query, limit) in [("", 50), ("limit=1", 1), ("limit=1000000", 200)] {
+            assert_eq!(params(query).expect("known").limit(), Ok(limit), "{query}");
+        }
+        for query in ["limit=0", "limit=-1", "limit=abc", "limit=", "limit=1e3"] {
+            assert!(params(query).expect("known").limit().is_err(), "{query}");
+        }
+    }
+
+    #[test]
+    fn a_plus_that_became_a_space_is_read_as_plus() {
+        for query in [
+            "window_from=2025-07-29T00:00:00+00:00",
+            "window_from=2025-07-29+00:00:00+00:00",
+            "window_from=2025-07-29%2000:00:00%2B00:00",
+            "window_from=2025-07-29T00:00:00Z",
+        ] {
+            let time = params(query).expect("known").time("window_from");
+            assert_eq!(time, Ok(Some(Timestamp::from_millis(1_753_747_200_000))), "{query}");
+        }
+    }
+
+    #[test]
+    fn cursors_are_opaque_and_checked() {
+        let cursor = encode_cursor("7");
+        let read = |text: &str| text.parse::<i32>().ok();
+        let good = params(&format!("cursor={cursor}")).expect("known").cursor(read);
+        assert_eq!(good, Ok(Some(7)));
+        for bad in ["cursor=x", "cursor=%00", "cursor=", "cursor=YWJj"] {
+            assert!(params(bad).expect("known").cursor(read).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn labels_split_at_the_first_colon() {
+        let labels = params("label=a:b:c&label=d:").expect("known").labels().expect("labels");
+        assert_eq!(labels["a"], "b:c");
+        assert_eq!(labels["d"], "");
+        assert!(params("label=a").expect("known").labels().is_err());
+    }
+}

@@ -1,0 +1,299 @@
+//! Asking for snapshots and looking at them.
+
+use actix_web::http::header;
+use actix_web::{HttpRequest, HttpResponse, get, post, web};
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::ApiState;
+use super::outcome::{self, Expect, has_ended};
+use super::params::{Params, encode_cursor, snapshot_id};
+use super::problem::{Problem, ProblemCode, ProblemDocument};
+use super::views::{self, Page, Snapshot, eta_seconds, snapshot_path};
+use crate::db::{self, SnapshotFilter, SnapshotRow};
+use crate::metrics;
+use crate::snapshot::{Completeness, RequestAction, State};
+
+/// The longest that a caller is told to wait before it asks again.
+const MAX_RETRY_AFTER_SECONDS: i64 = 60;
+
+/// Asks for a snapshot of a topic and a window. The request is its own key: sent again, it
+/// is the same snapshot, whatever state that is in, and never a conflict.
+#[utoipa::path(
+    tag = "snapshots",
+    operation_id = "createSnapshot",
+    summary = "Ask for a snapshot",
+    params(
+        ("wait" = Option<u32>, Query, description = "Seconds to hold the answer until the snapshot has ended; also as `Prefer: wait=30`"),
+        ("expect" = Option<String>, Query, description = "`succeeded`, `settled` or `sealed`: the status tells the outcome, after the longest wait if `wait` is not given"),
+        ("Prefer" = Option<String>, Header, description = "`wait=30`, as the parameter `wait`"),
+    ),
+    request_body(content((views::SnapshotRequest = "application/json"), (views::SnapshotRequest = "application/x-www-form-urlencoded"))),
+    responses(
+        (status = 200, description = "Nothing is left to do, or it ended within the wait", body = Snapshot),
+        (status = 202, description = "Accepted, or in progress already", body = Snapshot,
+            headers(("Location" = String, description = "Path of the snapshot"), ("Retry-After" = u32, description = "Seconds until it is worth asking"))),
+        (status = 400, description = "Not JSON, or a bad parameter", body = ProblemDocument<'static>, content_type = "application/problem+json"),
+        (status = 403, description = "Not allowed", body = ProblemDocument<'static>, content_type = "application/problem+json"),
+        (status = 409, description = "It failed (only with `expect`)", body = ProblemDocument<'static>, content_type = "application/problem+json"),
+        (status = 410, description = "It was cancelled (only with `expect`)", body = ProblemDocument<'static>, content_type = "application/problem+json"),
+        (status = 413, description = "The body is too large", body = ProblemDocument<'static>, content_type = "application/problem+json"),
+        (status = 415, description = "The body's type is not read", body = ProblemDocument<'static>, content_type = "application/problem+json"),
+        (status = 422, description = "A field is bad", body = ProblemDocument<'static>, content_type = "application/problem+json"),
+        (status = 429, description = "The queue is full", body = ProblemDocument<'static>, content_type = "application/problem+json"),
+        (status = 503, description = "The database is away, or this replica is stopping", body = ProblemDocument<'static>, content_type = "application/problem+json"),
+        (status = 504, description = "Not ready within the time (only with `expect`)", body = ProblemDocument<'static>, content_type = "application/problem+json"),
+    ),
+)]
+#[post("/v1/snapshots")]
+pub(super) async fn create_snapshot(
+    state: web::Data<ApiState>,
+    request: HttpRequest,
+    body: web::Bytes,
+) -> Result<HttpResponse, Problem> {
+    let params = Params::read(&request, &["wait", "expect"])?;
+    let expect = Expect::read(&params)?;
+    let most = state.max_wait_seconds;
+    let wait = outcome::wait_seconds(&request, &params, most)?;
+    let clusters: Vec<&str> = state.clusters.iter().map(String::as_str).collect();
+    let wanted = super::body::snapshot_request(&request, &body, &clusters)?;
+    let asked = db::request_snapshot(&state.db, &wanted, Uuid::now_v7(), state.queue_limit).await;
+    let (mut row, action) = asked.inspect_err(|_| metrics::request("rejected"))?;
+    metrics::request(match (action, row.run) {
+        (RequestAction::NewRun, 1) => "new",
+        (RequestAction::NewRun, _) => "new_run",
+        (RequestAction::Join, _) => "joined",
+        (RequestAction::Replay, _) => "replayed",
+    });
+    let seconds = wait.unwrap_or(if expect.is_some() { most } else { 0 });
+    if seconds > 0 {
+        let enough = |row: &SnapshotRow| match expect {
+            None => has_ended(row.state),
+            Some(expect) => settled_outcome(row, expect),
+        };
+        row = outcome::wait_for(&state, row.id, seconds, enough).await?.unwrap_or(row);
+    }
+    if let Some(expect) = expect {
+        outcome::check(&row, expect).map_err(in_time)?;
+    }
+    let done = action == RequestAction::Replay || (seconds > 0 && has_ended(row.state));
+    let mut response = if done || expect.is_some() {
+        HttpResponse::Ok()
+    } else {
+        let mut accepted = HttpResponse::Accepted();
+        accepted.insert_header((header::RETRY_AFTER, retry_after_seconds(&row).to_string()));
+        accepted
+    };
+    if wait.is_some_and(|_| request.headers().contains_key("prefer")) {
+        response.insert_header(("preference-applied", format!("wait={seconds}")));
+    }
+    response.insert_header((header::LOCATION, snapshot_path(row.id)));
+    Ok(json(&mut response, &Snapshot::from(&row)))
+}
+
+/// Whether waiting longer can't change what `expect` says.
+fn settled_outcome(row: &SnapshotRow, expect: Expect) -> bool {
+    match outcome::check(row, expect) {
+        Ok(()) => true,
+        Err(problem) => problem.code != ProblemCode::NotReady,
+    }
+}
+
+/// On POST, "not ready" is an answer to "within this time", not to "is it there".
+fn in_time(problem: Problem) -> Problem {
+    match problem.code {
+        ProblemCode::NotReady => Problem { code: ProblemCode::NotReadyInTime, ..problem },
+        _ => problem,
+    }
+}
+
+fn retry_after_seconds(row: &SnapshotRow) -> i64 {
+    eta_seconds(row.state, &row.progress).unwrap_or(1).clamp(1, MAX_RETRY_AFTER_SECONDS)
+}
+
+/// JSON that a person can read in a terminal: one line, with a newline at its end.
+pub(super) fn json(
+    response: &mut actix_web::HttpResponseBuilder,
+    document: &impl Serialize,
+) -> HttpResponse {
+    match serde_json::to_string(document) {
+        Ok(text) => response
+            .insert_header((header::CACHE_CONTROL, "no-store"))
+            .content_type("application/json")
+            .body(text + "\n"),
+        Err(_) => actix_web::ResponseError::error_response(&Problem::new(
+            ProblemCode::Internal,
+            "the answer can't be written as JSON",
+        )),
+    }
+}
+
+/// Looks a snapshot up, whatever its state.
+#[utoipa::path(
+    tag = "snapshots",
+    operation_id = "getSnapshot",
+    summary = "A snapshot",
+    params(
+        ("id" = String, Path, description = "Id of the snapshot"),
+        ("wait" = Option<u32>, Query, description = "Seconds to hold the answer until the snapshot has ended; also as `Prefer: wait=30`"),
+        ("Prefer" = Option<String>, Header, description = "`wait=30`, as the parameter `wait`"),
+        ("If-None-Match" = Option<String>, Header, description = "The `ETag` of an earlier answer"),
+    ),
+    responses(
+        (status = 200, description = "The snapshot", body = Snapshot, headers(("ETag" = String, description = "Changes with the document"))),
+        (status = 304, description = "The document has not changed"),
+        (status = 400, description = "A bad parameter", body = ProblemDocument<'static>, content_type = "application/problem+json"),
+        (status = 404, description = "No such snapshot", body = ProblemDocument<'static>, content_type = "application/problem+json"),
+        (status = 503, description = "The database is away, or this replica is stopping", body = ProblemDocument<'static>, content_type = "application/problem+json"),
+    ),
+)]
+#[get("/v1/snapshots/{id}")]
+pub(super) async fn get_snapshot(
+    state: web::Data<ApiState>,
+    request: HttpRequest,
+    id: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let params = Params::read(&request, &["wait"])?;
+    let wait = outcome::wait_seconds(&request, &params, state.max_wait_seconds)?;
+    let id = snapshot_id(&id)?;
+    let enough = |row: &SnapshotRow| has_ended(row.state);
+    let row = outcome::wait_for(&state, id, wait.unwrap_or(0), enough).await?;
+    let row = row.ok_or_else(|| not_found(id))?;
+    let document = Snapshot::from(&row);
+    let tag = entity_tag(&document);
+    let seen = request.headers().get_all(header::IF_NONE_MATCH).any(|value| {
+        let mut tags = value.to_str().unwrap_or_default().split(',');
+        tags.any(|one| one.trim().trim_start_matches("W/") == tag || one.trim() == "*")
+    });
+    if seen {
+        return Ok(HttpResponse::NotModified().insert_header((header::ETAG, tag)).finish());
+    }
+    Ok(json(HttpResponse::Ok().insert_header((header::ETAG, tag)), &document))
+}
+
+fn entity_tag(document: &Snapshot) -> String {
+    use sha2::Digest;
+    let text = serde_json::to_vec(document).unwrap_or_default();
+    let hash = sha2::Sha256::digest(text);
+    let start = u64::from_be_bytes(hash[..8].try_into().unwrap_or_default());
+    format!("\"{start:016x}\"")
+}
+
+/// That there is no such snapshot.
+pub(super) fn not_found(id: Uuid) -> Problem {
+    Problem::new(ProblemCode::NotFound, format!("there is no snapshot {id}"))
+}
+
+/// The state as a status code, for sensors and `curl --fail`.
+#[utoipa::path(
+    tag = "snapshots",
+    operation_id = "getSnapshotResult",
+    summary = "A snapshot, once it has succeeded",
+    params(
+        ("id" = String, Path, description = "Id of the snapshot"),
+        ("wait" = Option<u32>, Query, description = "Seconds to hold the answer until it is there; also as `Prefer: wait=30`"),
+        ("expect" = Option<String>, Query, description = "`succeeded` (the default), `settled` or `sealed`"),
+        ("Prefer" = Option<String>, Header, description = "`wait=30`, as the parameter `wait`"),
+    ),
+    responses(
+        (status = 200, description = "It succeeded", body = Snapshot),
+        (status = 400, description = "A bad parameter", body = ProblemDocument<'static>, content_type = "application/problem+json"),
+        (status = 404, description = "Not yet (`NOT_READY`), or no such snapshot (`NOT_FOUND`)", body = ProblemDocument<'static>, content_type = "application/problem+json"),
+        (status = 409, description = "It failed", body = ProblemDocument<'static>, content_type = "application/problem+json"),
+        (status = 410, description = "It was cancelled", body = ProblemDocument<'static>, content_type = "application/problem+json"),
+        (status = 503, description = "The database is away, or this replica is stopping", body = ProblemDocument<'static>, content_type = "application/problem+json"),
+    ),
+)]
+#[get("/v1/snapshots/{id}/result")]
+pub(super) async fn get_snapshot_result(
+    state: web::Data<ApiState>,
+    request: HttpRequest,
+    id: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let params = Params::read(&request, &["wait", "expect"])?;
+    let expect = Expect::read(&params)?.unwrap_or(Expect::Succeeded);
+    let wait = outcome::wait_seconds(&request, &params, state.max_wait_seconds)?;
+    let id = snapshot_id(&id)?;
+    let enough = |row: &SnapshotRow| settled_outcome(row, expect);
+    let row = outcome::wait_for(&state, id, wait.unwrap_or(0), enough).await?;
+    let row = row.ok_or_else(|| not_found(id))?;
+    outcome::check(&row, expect).map_err(|problem| Problem {
+        retry_after_seconds: problem
+            .retry_after_seconds
+            .map(|_| u32::try_from(retry_after_seconds(&row)).unwrap_or(1)),
+        ..problem
+    })?;
+    Ok(json(&mut HttpResponse::Ok(), &Snapshot::from(&row)))
+}
+
+/// Lists snapshots, newest first.
+#[utoipa::path(
+    tag = "snapshots",
+    operation_id = "listSnapshots",
+    summary = "Snapshots, newest first",
+    params(
+        ("cluster" = Option<String>, Query, description = "Of this cluster"),
+        ("topic" = Option<String>, Query, description = "Of this topic"),
+        ("state" = Option<Vec<String>>, Query, description = "In any of these states; repeatable"),
+        ("completeness" = Option<String>, Query, description = "`provisional`, `settled` or `sealed`"),
+        ("window_from" = Option<String>, Query, description = "Windows that end after this time"),
+        ("window_to" = Option<String>, Query, description = "Windows that start before this time"),
+        ("label" = Option<Vec<String>>, Query, description = "`key:value`; repeatable, all must match"),
+        ("limit" = Option<i64>, Query, description = "At most this many; 50 by default, 200 at most"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+    ),
+    responses(
+        (status = 200, description = "A page", body = Page<Snapshot>),
+        (status = 400, description = "A bad parameter", body = ProblemDocument<'static>, content_type = "application/problem+json"),
+        (status = 503, description = "The database is away, or this replica is stopping", body = ProblemDocument<'static>, content_type = "application/problem+json"),
+    ),
+)]
+#[get("/v1/snapshots")]
+pub(super) async fn list_snapshots(
+    state: web::Data<ApiState>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let params = Params::read(
+        &request,
+        &[
+            "cluster",
+            "topic",
+            "state",
+            "completeness",
+            "window_from",
+            "window_to",
+            "label",
+            "limit",
+            "cursor",
+        ],
+    )?;
+    let filter = read_filter(&params)?;
+    let limit = params.limit()?;
+    let after = params.cursor(|text| Uuid::try_parse(text).ok())?;
+    let page = db::Page { after, limit: limit + 1 };
+    let rows = db::list_snapshots(&state.db, &filter, page).await?;
+    let cursor = |row: &SnapshotRow| encode_cursor(row.id);
+    Ok(json(&mut HttpResponse::Ok(), &Page::new(rows, limit, cursor, |row| Snapshot::from(row))))
+}
+
+fn read_filter(params: &Params) -> Result<SnapshotFilter, Problem> {
+    let text = |name: &'static str| -> Result<Option<String>, Problem> {
+        match params.one(name)? {
+            Some(value) if value.contains('\0') => {
+                Err(Problem::parameter(name, "holds the character U+0000"))
+            }
+            value => Ok(value.map(str::to_owned)),
+        }
+    };
+    let states: Vec<&str> = State::ALL.iter().map(|state| state.as_str()).collect();
+    let completenesses: Vec<&str> = Completeness::ALL.iter().map(|c| c.as_str()).collect();
+    Ok(SnapshotFilter {
+        cluster: text("cluster")?,
+        topic: text("topic")?,
+        states: params.names("state", State::from_name, &states)?,
+        completeness: params.name("completeness", Completeness::from_name, &completenesses)?,
+        window_from: params.time("window_from")?,
+        window_to: params.time("window_to")?,
+        labels: params.labels()?,
+    })
+}

@@ -1,0 +1,388 @@
+//! The composition root: builds the shells, starts them in order and stops them in the
+//! opposite one.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::{HttpServer, web};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::api::{self, ApiState, Version, Waiters};
+use crate::db::{self, Database, DbError, EmbeddedPostgres, PoolLimits, Sharing};
+use crate::job::{self, Cluster, Shells, WorkLimits, WorkSource};
+use crate::kafka::{KafkaClient, KafkaConfig, KafkaConfigError, KafkaError};
+use crate::metrics;
+use crate::settings::{DatabaseSettings, KafkaSettings, ServeSettings, WorkSettings};
+use crate::snapshot::DEFAULT_CLUSTER;
+use crate::store::{Store, StoreError};
+
+/// How long requests that are under way may take once we are asked to stop, and then tasks:
+/// together well below the 30 seconds that Kubernetes gives.
+const REQUESTS_END_WITHIN: Duration = Duration::from_secs(8);
+const TASKS_END_WITHIN: Duration = Duration::from_secs(10);
+
+/// How often the private PostgreSQL is looked after.
+const TEND_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The commit that this was built from.
+pub const COMMIT: &str = env!("STRANDLINE_COMMIT");
+
+/// Why the program could not do what it was started for, in one line.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// A setting that can't be used.
+    #[error("{name}: {problem}")]
+    Setting {
+        /// The setting's name.
+        name: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Kafka's part of the settings.
+    #[error(transparent)]
+    KafkaConfig(#[from] KafkaConfigError),
+    /// librdkafka refuses to start.
+    #[error(transparent)]
+    Kafka(#[from] KafkaError),
+    /// Postgres.
+    #[error(transparent)]
+    Db(#[from] DbError),
+    /// The object store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Metrics.
+    #[error("could not install the metrics recorder: {0}")]
+    Metrics(#[from] metrics_exporter_prometheus::BuildError),
+    /// The operating system.
+    #[error("could not {attempt}: {source}")]
+    Io {
+        /// What was attempted.
+        attempt: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+impl AppError {
+    /// A setting that can't be used.
+    pub fn setting(name: &'static str, problem: impl ToString) -> Self {
+        AppError::Setting { name, problem: problem.to_string() }
+    }
+
+    fn io(attempt: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let attempt = attempt.into();
+        |source| AppError::Io { attempt, source }
+    }
+
+    /// Whether the fault is in how the program was called.
+    pub fn is_wrong_usage(&self) -> bool {
+        match self {
+            AppError::Setting { .. } | AppError::KafkaConfig(_) => true,
+            AppError::Store(error) => matches!(error, StoreError::Setting(_)),
+            AppError::Db(error) => matches!(error, DbError::Url(_)),
+            AppError::Kafka(_) | AppError::Metrics(_) | AppError::Io { .. } => false,
+        }
+    }
+}
+
+/// Postgres, private or not, with its schema up to date.
+pub struct State {
+    /// Connections.
+    pub db: Database,
+    embedded: Option<EmbeddedPostgres>,
+}
+
+impl State {
+    /// Connects, starting a private server if the settings name none, and migrates. To be
+    /// called on the main thread.
+    ///
+    /// # Errors
+    /// [`AppError`], which names the setting to look at.
+    pub async fn open(settings: &DatabaseSettings, sharing: Sharing) -> Result<Self, AppError> {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let (url, embedded) = match settings.database_url.as_deref().filter(|url| !url.is_empty()) {
+            Some(url) => (url.to_owned(), None),
+            None => {
+                let bin = settings.pg_bin.as_deref();
+                let server = EmbeddedPostgres::start(&settings.data_dir, bin, sharing)?;
+                (server.url().to_owned(), Some(server))
+            }
+        };
+        let db = Database::connect(&url, PoolLimits::default())?;
+        let applied = db::migrate(&db).await?;
+        if applied.from != Some(applied.to) {
+            tracing::info!(from = applied.from, to = applied.to, "migrated the database");
+        }
+        Ok(State { db, embedded })
+    }
+
+    /// Looks after the private server for as long as the program runs.
+    async fn tend(&mut self) -> ! {
+        loop {
+            tokio::time::sleep(TEND_INTERVAL).await;
+            if let Some(Err(error)) = self.embedded.as_mut().map(EmbeddedPostgres::tend) {
+                tracing::error!(%error, "the private postgresql is away");
+            }
+        }
+    }
+
+    /// Closes the connections and stops the private server, if it is ours.
+    pub fn close(self) {
+        self.db.close();
+        if let Some(Err(error)) = self.embedded.map(EmbeddedPostgres::stop) {
+            tracing::warn!(%error, "could not stop the private postgresql");
+        }
+    }
+}
+
+/// Builds the shells that work is done with.
+///
+/// # Errors
+/// [`AppError`], which names the setting to look at.
+pub fn shells(
+    db: &Database,
+    data_dir: &Path,
+    kafka: &KafkaSettings,
+    work: &WorkSettings,
+) -> Result<Shells, AppError> {
+    let config = KafkaConfig::new(&kafka.kafka_brokers, &kafka.kafka_properties)?;
+    let storage_url = match work.storage_url.as_deref().filter(|url| !url.is_empty()) {
+        Some(url) => url.to_owned(),
+        None => default_storage_url(data_dir)?,
+    };
+    Ok(Shells {
+        db: db.clone(),
+        cluster: Arc::new(Cluster::connect(config)?),
+        store: Store::open(&storage_url)?,
+        limits: WorkLimits {
+            lease_seconds: work.lease_seconds,
+            retry_seconds: work.retry_seconds,
+            grace_seconds: work.grace_seconds,
+            target_file_bytes: work.target_file_bytes,
+        },
+    })
+}
+
+fn default_storage_url(data_dir: &Path) -> Result<String, AppError> {
+    let files = std::path::absolute(data_dir.join("files"))
+        .map_err(|error| AppError::setting("STRANDLINE_DATA_DIR", error))?;
+    let url = url::Url::from_directory_path(&files);
+    url.map(String::from).map_err(|()| {
+        AppError::setting("STRANDLINE_DATA_DIR", format!("{} is no directory", files.display()))
+    })
+}
+
+/// How many workers this replica has.
+pub fn worker_count(work: &WorkSettings) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    work.workers.map_or(cores, usize::from)
+}
+
+/// `strandline serve`.
+///
+/// # Errors
+/// [`AppError`] if it can't start.
+pub async fn serve(settings: ServeSettings) -> Result<(), AppError> {
+    check_listen(settings.listen, settings.allow_anonymous)?;
+    // Before anything is started, so that a taken port costs nothing.
+    let listener = std::net::TcpListener::bind(settings.listen)
+        .map_err(AppError::io(format!("listen on {} (STRANDLINE_LISTEN)", settings.listen)))?;
+    let mut state = State::open(&settings.database, Sharing::Refuse).await?;
+    let served = run(&settings, &mut state, listener).await;
+    state.close();
+    served
+}
+
+/// With nobody asked who they are, only this machine may call.
+fn check_listen(listen: SocketAddr, allow_anonymous: bool) -> Result<(), AppError> {
+    if listen.ip().is_loopback() || allow_anonymous {
+        return Ok(());
+    }
+    Err(AppError::setting(
+        "STRANDLINE_LISTEN",
+        format!(
+            "{listen} can be reached by others, and callers are not asked who they are; listen on 127.0.0.1, or allow it with --allow-anonymous (STRANDLINE_ALLOW_ANONYMOUS=true)"
+        ),
+    ))
+}
+
+async fn run(
+    settings: &ServeSettings,
+    state: &mut State,
+    listener: std::net::TcpListener,
+) -> Result<(), AppError> {
+    let shells = shells(&state.db, &settings.database.data_dir, &settings.kafka, &settings.work)?;
+    let librdkafka = KafkaClient::librdkafka_version();
+    let recorder = metrics::install(COMMIT, &librdkafka)?;
+    let (draining, stopping) = (CancellationToken::new(), CancellationToken::new());
+    let waiters = Waiters::default();
+    let renderer = recorder.clone();
+    let api_state = web::Data::new(ApiState {
+        db: state.db.clone(),
+        store: shells.store.clone(),
+        waiters: waiters.clone(),
+        clusters: vec![DEFAULT_CLUSTER.to_owned()],
+        max_wait_seconds: settings.max_wait_seconds,
+        queue_limit: settings.queue_limit,
+        allowed_origins: settings.allowed_origins.clone(),
+        version: version(librdkafka),
+        draining: draining.clone(),
+        metrics: Arc::new(move || renderer.render()),
+    });
+    let address = listener.local_addr().map_err(AppError::io("look up our own address"))?;
+    let server = HttpServer::new(move || api::application().0.app_data(api_state.clone()))
+        .disable_signals()
+        .shutdown_timeout(REQUESTS_END_WITHIN.as_secs())
+        .keep_alive(Duration::from_secs(75))
+        .listen(listener)
+        .map_err(AppError::io("serve"))?
+        .run();
+    let http = server.handle();
+    let serving = tokio::spawn(server);
+    let background = start_background(&shells, settings, &waiters, recorder, &stopping);
+    tracing::info!(%address, storage = shells.store.url(""), "strandline {} serves http://{address}", env!("CARGO_PKG_VERSION"));
+
+    tokio::select! {
+        signal = stop_signal() => tracing::info!(signal, "stopping"),
+        _ = state.tend() => {}
+    }
+    draining.cancel();
+    stopping.cancel();
+    http.stop(true).await;
+    let _ = serving.await;
+    background.close();
+    if tokio::time::timeout(TASKS_END_WITHIN, background.wait()).await.is_err() {
+        tracing::warn!("some tasks did not stop in time; their leases will expire");
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn version(librdkafka: String) -> Version {
+    Version {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        commit: COMMIT.to_owned(),
+        librdkafka,
+        schema_version: db::expected_version(),
+    }
+}
+
+/// Workers, and what keeps them and those who wait awake.
+fn start_background(
+    shells: &Shells,
+    settings: &ServeSettings,
+    waiters: &Waiters,
+    recorder: metrics_exporter_prometheus::PrometheusHandle,
+    stopping: &CancellationToken,
+) -> TaskTracker {
+    let background = TaskTracker::new();
+    let wake = Arc::new(Notify::new());
+    let name = format!("{}:{}", host_name(), std::process::id());
+    for number in 0..worker_count(&settings.work) {
+        let source =
+            WorkSource { worker: format!("{name}/{number}"), only: None, wake: wake.clone() };
+        background.spawn(job::work(shells.clone(), source, stopping.clone()));
+    }
+    background.spawn(listen(shells.db.clone(), waiters.clone(), wake, stopping.clone()));
+    let (poller, db, stop) = (waiters.clone(), shells.db.clone(), stopping.clone());
+    background.spawn(async move { poller.poll(&db, &stop).await });
+    let stop = stopping.clone();
+    background.spawn(async move {
+        // Without upkeep, histograms keep every sample since the last scrape.
+        while !stop.is_cancelled() {
+            recorder.run_upkeep();
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_secs(5)) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+    });
+    background
+}
+
+/// Passes on what Postgres tells.
+async fn listen(db: Database, waiters: Waiters, wake: Arc<Notify>, stopping: CancellationToken) {
+    let told = |notification: &db::Notification| match notification.channel.as_str() {
+        db::TASKS_CHANNEL => wake.notify_waiters(),
+        _ => match uuid::Uuid::try_parse(&notification.payload) {
+            Ok(id) => waiters.wake(id),
+            Err(_) => waiters.wake_all(),
+        },
+    };
+    tokio::select! {
+        () = db::listen(&db, &told, || { wake.notify_waiters(); waiters.wake_all(); }) => {}
+        () = stopping.cancelled() => {}
+    }
+}
+
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match name.trim() {
+        "" => "localhost".to_owned(),
+        name => name.to_owned(),
+    }
+}
+
+/// Returns when we are asked to stop.
+pub async fn stop_signal() -> &'static str {
+    use tokio::signal::unix::{SignalKind, signal};
+    let terminate = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut signal) => drop(signal.recv().await),
+            Err(error) => {
+                tracing::warn!(%error, "can't listen for SIGTERM");
+                std::future::pending().await
+            }
+        }
+    };
+    tokio::select! {
+        () = terminate => "SIGTERM",
+        _ = tokio::signal::ctrl_c() => "SIGINT",
+    }
+}
+
+/// `strandline migrate`.
+///
+/// # Errors
+/// [`AppError`] if the database can't be reached or migrated.
+pub async fn migrate(settings: &DatabaseSettings) -> Result<(), AppError> {
+    let state = State::open(settings, Sharing::Join).await?;
+    let version = db::expected_version();
+    let done = print(&format!("the database's schema is at version {version}\n"));
+    state.close();
+    done
+}
+
+/// Prints to standard output. A reader that has gone is no error.
+///
+/// # Errors
+/// [`AppError::Io`] if it can't be written to.
+pub fn print(text: &str) -> Result<(), AppError> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(AppError::io("write to standard output")(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_loopback_is_served_to_anyone() {
+        let address = |text: &str| text.parse::<SocketAddr>().expect("an address");
+        assert!(check_listen(address("127.0.0.1:80"), false).is_ok());
+        assert!(check_listen(address("[::1]:80"), false).is_ok());
+        assert!(check_listen(address("0.0.0.0:80"), true).is_ok());
+        let error = check_listen(address("0.0.0.0:80"), false).expect_err("public");
+        assert!(error.to_string().starts_with("STRANDLINE_LISTEN: "));
+        assert!(error.is_wrong_usage());
+    }
+}

@@ -1,0 +1,45 @@
+//! Postgres: the state of everything. SQL text exists only in here.
+//!
+//! One function per statement or per transaction; the first line of each statement is its
+//! name, so that it can be found in `pg_stat_statements`. No transaction stays open across
+//! Kafka or the object store, and every write of a worker is guarded by its lease.
+
+mod embedded;
+mod error;
+mod files;
+mod listen;
+mod migrate;
+mod partitions;
+mod plans;
+mod pool;
+mod runs;
+mod segments;
+mod snapshots;
+mod tasks;
+mod time;
+mod tls;
+
+pub use embedded::{EmbeddedPostgres, Sharing};
+pub use error::{Attempt, DbError};
+pub use files::{FileRow, Place, SegmentRow, list_files, list_segments};
+pub use listen::{ENDED_CHANNEL, TASKS_CHANNEL, listen};
+pub use migrate::{Applied, SchemaState, check as check_schema, expected_version, migrate};
+pub use partitions::{PartitionRow, list_partitions};
+pub use plans::{KnownTopic, PlanTransaction, SeenTopic};
+pub use pool::{Database, Notification, PoolLimits};
+pub use runs::{
+    Finished, Loss, PlannedPartition, end_run, extend_run, finish_run, planned_partitions,
+};
+pub use segments::{
+    CommitOutcome, Cut, LastOfTask, NewFile, NewSegment, StoredCut, commit_file, stored_cuts,
+    unread_ranges,
+};
+pub use snapshots::{
+    Page, ProgressRow, SnapshotFilter, SnapshotRequest, SnapshotRow, get_snapshot, get_states,
+    list_snapshots, queue_length, request_snapshot,
+};
+pub use tasks::{
+    ClaimedTask, Lease, LeaseState, Progress, RetryOutcome, TaskKind, claim_task, release_task,
+    renew_lease, retry_task, task_ranges,
+};
+pub use time::DbTime;

@@ -1,0 +1,254 @@
+//! Runs: how they end.
+
+use uuid::Uuid;
+
+use super::segments::record_cuts;
+use super::snapshots::failure_to_json;
+use super::tasks::{add_read_tasks, end_task, lock_lease};
+use super::{Attempt, ClaimedTask, Cut, Database, DbError, DbTime, Lease};
+use crate::snapshot::{
+    Completeness, Failure, OffsetRange, PartitionEnd, PartitionRange, State, Timestamp, Totals,
+};
+
+/// A partition of a snapshot as its newest plan recorded it.
+#[derive(Clone, Copy, Debug)]
+pub struct PlannedPartition {
+    /// The range.
+    pub part: PartitionRange,
+    /// How its end stands.
+    pub end: PartitionEnd,
+}
+
+/// The partitions of a snapshot, by number.
+pub async fn planned_partitions(
+    db: &Database,
+    snapshot_id: Uuid,
+) -> Result<Vec<PlannedPartition>, DbError> {
+    let client = db.client().await?;
+    let sql = "-- planned_partitions
+        SELECT partition, start_offset, end_offset, sealed,
+            last_stable_offset < high_watermark AS transaction_open
+        FROM snapshot_partitions WHERE snapshot_id = $1 ORDER BY partition";
+    let rows = client.query(sql, &[&snapshot_id]).await.attempt("look up a plan")?;
+    Ok(rows
+        .iter()
+        .map(|row| PlannedPartition {
+            part: PartitionRange {
+                partition: row.get("partition"),
+                range: OffsetRange::new(row.get("start_offset"), row.get("end_offset")),
+            },
+            end: PartitionEnd {
+                sealed: row.get("sealed"),
+                transaction_open: row.get("transaction_open"),
+            },
+        })
+        .collect())
+}
+
+/// What the last look of a run showed about one partition.
+#[derive(Clone, Copy, Debug)]
+pub struct Loss {
+    /// The partition's number.
+    pub partition: i32,
+    /// The first offset that the broker still has.
+    pub low_watermark: i64,
+    /// Offsets of the range that are gone and not stored.
+    pub lost_offsets: i64,
+}
+
+/// What a run found out at its end.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// All segments that the snapshot holds something of.
+    pub segments: Vec<i64>,
+    /// Those that were counted for it just now.
+    pub counted_now: Vec<Cut>,
+    /// What is gone, per partition.
+    pub losses: Vec<Loss>,
+}
+
+/// Ends a run: records what the snapshot holds and lacks, and either that it succeeded or
+/// why it failed all the same. `completeness` is told the database's time; `verdict` sees
+/// the totals. `None` if the lease is gone.
+pub async fn finish_run(
+    db: &Database,
+    task: &ClaimedTask,
+    finished: &Finished,
+    completeness: impl FnOnce(Timestamp) -> Completeness,
+    verdict: impl FnOnce(&Totals) -> Option<Failure>,
+) -> Result<Option<(Totals, Option<Failure>)>, DbError> {
+    const WHAT: &str = "finish a run";
+    let mut client = db.client().await?;
+    let tx = client.transaction().await.attempt(WHAT)?;
+    if !lock_lease(&tx, task.lease).await? {
+        return Ok(None);
+    }
+    record_cuts(&tx, task.snapshot_id, &finished.segments, &finished.counted_now).await?;
+    record_losses(&tx, task.snapshot_id, &finished.losses).await?;
+    let (totals, now) = count_totals(&tx, task).await?;
+    let failure = verdict(&totals);
+    if failure.is_none() {
+        tx.execute(
+            "-- record_result
+             UPDATE snapshots SET completeness = $2, result = $3, run = $4, last_error = NULL,
+                 updated_at = now()
+             WHERE id = $1",
+            &[
+                &task.snapshot_id,
+                &completeness(now).as_str(),
+                &serde_json::json!(totals),
+                &task.run,
+            ],
+        )
+        .await
+        .attempt(WHAT)?;
+    }
+    close_run(&tx, task, State::Succeeded, failure.as_ref()).await?;
+    tx.commit().await.attempt(WHAT)?;
+    Ok(Some((totals, failure)))
+}
+
+async fn record_losses(
+    tx: &deadpool_postgres::Transaction<'_>,
+    snapshot_id: Uuid,
+    losses: &[Loss],
+) -> Result<(), DbError> {
+    tx.execute(
+        "-- record_losses
+         UPDATE snapshot_partitions p SET lost_offsets = l.lost, low_watermark = l.low
+         FROM unnest($2::int[], $3::bigint[], $4::bigint[]) AS l(partition, low, lost)
+         WHERE p.snapshot_id = $1 AND p.partition = l.partition",
+        &[
+            &snapshot_id,
+            &losses.iter().map(|loss| loss.partition).collect::<Vec<_>>(),
+            &losses.iter().map(|loss| loss.low_watermark).collect::<Vec<_>>(),
+            &losses.iter().map(|loss| loss.lost_offsets).collect::<Vec<_>>(),
+        ],
+    )
+    .await
+    .attempt("record what is lost")?;
+    Ok(())
+}
+
+async fn count_totals(
+    tx: &deadpool_postgres::Transaction<'_>,
+    task: &ClaimedTask,
+) -> Result<(Totals, Timestamp), DbError> {
+    let row = tx
+        .query_one(
+            "-- count_totals
+             SELECT clock_timestamp() AS now, held.*, missing.*, stored.*, r.records_added
+             FROM runs r,
+                 (SELECT coalesce(sum(records), 0)::bigint AS records,
+                      coalesce(sum(out_of_window_records), 0)::bigint AS out_of_window_records,
+                      coalesce(sum(poison_records), 0)::bigint AS poison_records
+                  FROM snapshot_segments WHERE snapshot_id = $1) held,
+                 (SELECT coalesce(sum(lost_offsets), 0)::bigint AS lost_offsets,
+                      count(*) FILTER (WHERE start_uncertain) AS uncertain_partitions
+                  FROM snapshot_partitions WHERE snapshot_id = $1) missing,
+                 (SELECT count(*) AS files, coalesce(sum(bytes), 0)::bigint AS bytes
+                  FROM files WHERE id IN (
+                      SELECT g.file_id FROM snapshot_segments m
+                      JOIN segments g ON g.id = m.segment_id
+                      WHERE m.snapshot_id = $1 AND m.records > 0)) stored
+             WHERE r.snapshot_id = $1 AND r.run = $2",
+            &[&task.snapshot_id, &task.run],
+        )
+        .await
+        .attempt("count what a snapshot holds")?;
+    let totals = Totals {
+        records: row.get("records"),
+        records_added: row.get("records_added"),
+        files: row.get("files"),
+        bytes: row.get("bytes"),
+        lost_offsets: row.get("lost_offsets"),
+        uncertain_partitions: row.get("uncertain_partitions"),
+        out_of_window_records: row.get("out_of_window_records"),
+        poison_records: row.get("poison_records"),
+    };
+    Ok((totals, row.get::<_, DbTime>("now").0))
+}
+
+/// Adds tasks to a run that was about to finish, for what turned out to be left.
+pub async fn extend_run(
+    db: &Database,
+    task: &ClaimedTask,
+    tasks: &[Vec<PartitionRange>],
+) -> Result<(), DbError> {
+    const WHAT: &str = "extend a run";
+    let mut client = db.client().await?;
+    let tx = client.transaction().await.attempt(WHAT)?;
+    if lock_lease(&tx, task.lease).await? {
+        add_read_tasks(&tx, task.snapshot_id, task.run, tasks).await?;
+        end_task(&tx, task.lease, None).await?;
+        tx.commit().await.attempt(WHAT)?;
+    }
+    Ok(())
+}
+
+/// Ends a run that failed or was cancelled; what it stored stays. Nothing happens if the
+/// lease is gone.
+pub async fn end_run(
+    db: &Database,
+    task: &ClaimedTask,
+    failure: Option<&Failure>,
+) -> Result<bool, DbError> {
+    const WHAT: &str = "end a run";
+    let mut client = db.client().await?;
+    let tx = client.transaction().await.attempt(WHAT)?;
+    if !holds_task(&tx, task.lease).await? {
+        return Ok(false);
+    }
+    close_run(&tx, task, State::Cancelled, failure).await?;
+    tx.commit().await.attempt(WHAT)?;
+    Ok(true)
+}
+
+/// As [`lock_lease`], but for giving up: an expired lease that nobody has taken over will do.
+async fn holds_task(
+    tx: &deadpool_postgres::Transaction<'_>,
+    lease: Lease,
+) -> Result<bool, DbError> {
+    let sql = "-- holds_task
+        SELECT FROM tasks WHERE id = $1 AND token = $2 AND attempt_id = $3 AND ended_at IS NULL
+        FOR UPDATE";
+    let row = tx
+        .query_opt(sql, &[&lease.task_id, &lease.token, &lease.attempt_id])
+        .await
+        .attempt("check a lease")?;
+    Ok(row.is_some())
+}
+
+/// Closes the run: failed with `failure`, else as `without_failure` says. Tasks of it that
+/// are still open end with it.
+async fn close_run(
+    tx: &deadpool_postgres::Transaction<'_>,
+    task: &ClaimedTask,
+    without_failure: State,
+    failure: Option<&Failure>,
+) -> Result<(), DbError> {
+    const WHAT: &str = "close a run";
+    let outcome = failure.map_or(without_failure, |_| State::Failed);
+    tx.execute(
+        "-- end_tasks
+         UPDATE tasks SET ended_at = clock_timestamp()
+         WHERE snapshot_id = $1 AND run = $2 AND ended_at IS NULL",
+        &[&task.snapshot_id, &task.run],
+    )
+    .await
+    .attempt(WHAT)?;
+    tx.execute(
+        "-- close_run
+         WITH closed AS (
+             UPDATE runs SET outcome = $3, error = $4, finished_at = clock_timestamp()
+             WHERE snapshot_id = $1 AND run = $2 AND outcome IS NULL RETURNING origin)
+         UPDATE snapshots SET updated_at = now(),
+             last_error = CASE WHEN $4::jsonb IS NOT NULL AND (SELECT origin FROM closed) = 'sealer'
+                 THEN $4 ELSE NULL END
+         WHERE id = $1 AND EXISTS (SELECT FROM closed)",
+        &[&task.snapshot_id, &task.run, &outcome.as_str(), &failure.map(failure_to_json)],
+    )
+    .await
+    .attempt(WHAT)?;
+    Ok(())
+}

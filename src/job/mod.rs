@@ -1,0 +1,81 @@
+//! The story: what workers do with tasks, from plan to finish.
+//!
+//! [`run`] is the story itself: plan → read → write → commit → finish. [`lease`] keeps a
+//! task ours while it lasts, [`worker`] claims tasks and settles how they end.
+
+mod error;
+mod lease;
+mod plan;
+mod read;
+mod run;
+mod worker;
+
+use std::sync::Arc;
+
+pub use error::JobError;
+pub use worker::{WorkSource, work, work_until_idle};
+
+use crate::db::Database;
+use crate::kafka::{KafkaClient, KafkaConfig, KafkaError};
+use crate::snapshot::FailureKind;
+use crate::store::Store;
+
+/// Limits of a replica's work.
+#[derive(Clone, Copy, Debug)]
+pub struct WorkLimits {
+    /// How long a silent worker keeps its task, in seconds.
+    pub lease_seconds: u32,
+    /// How long retryable errors are retried, in seconds.
+    pub retry_seconds: u32,
+    /// How long after a window's end it stays provisional, in seconds.
+    pub grace_seconds: u32,
+    /// Size to aim at for one file, in bytes.
+    pub target_file_bytes: u64,
+}
+
+/// The shells that work is done with. Cheap to clone.
+#[derive(Clone)]
+pub struct Shells {
+    /// The state.
+    pub db: Database,
+    /// The events' source.
+    pub cluster: Arc<Cluster>,
+    /// The events' destination.
+    pub store: Store,
+    /// Limits.
+    pub limits: WorkLimits,
+}
+
+/// A Kafka cluster that the settings name.
+pub struct Cluster {
+    config: KafkaConfig,
+    client: KafkaClient,
+}
+
+impl Cluster {
+    /// Prepares clients; asks no broker yet.
+    ///
+    /// # Errors
+    /// [`KafkaError`] if librdkafka refuses the configuration.
+    pub fn connect(config: KafkaConfig) -> Result<Self, KafkaError> {
+        let client = KafkaClient::connect(&config)?;
+        Ok(Cluster { config, client })
+    }
+}
+
+impl Shells {
+    /// Runs a blocking question to Kafka on a thread that may block.
+    async fn ask_kafka<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&KafkaClient) -> Result<T, KafkaError> + Send + 'static,
+    ) -> Result<T, JobError> {
+        let cluster = self.cluster.clone();
+        let answer = tokio::task::spawn_blocking(move || ask(&cluster.client)).await;
+        answer.map_err(JobError::panicked)?.map_err(JobError::Kafka)
+    }
+}
+
+/// Says that a kind of failure is about credentials: trying again at once does not help.
+const fn ends_at_once(kind: FailureKind) -> bool {
+    !kind.is_retryable()
+}

@@ -1,0 +1,151 @@
+//! Plan: ask Kafka once, record what it says, make the tasks. Execution has no choices left.
+
+use std::collections::BTreeMap;
+
+use super::{JobError, Shells};
+use crate::db::{ClaimedTask, KnownTopic, PlanTransaction, SeenTopic};
+use crate::kafka::TopicDescription;
+use crate::snapshot::{
+    Failure, FailureKind, OffsetRanges, PartitionLook, PartitionPlan, PartitionRange,
+    plan_partition, split_into_tasks,
+};
+
+/// What an event takes in a file, as long as nothing is known: tasks are cut by offsets, and
+/// a file is closed when it has reached its size whatever its task still holds.
+const ASSUMED_BYTES_PER_OFFSET: u64 = 256;
+
+/// How often a topic that changes under our hands is looked at again.
+const MAX_LOOKS: u32 = 3;
+
+/// Plans a run.
+pub(super) async fn plan(shells: &Shells, task: &ClaimedTask) -> Result<(), JobError> {
+    let (described, looks) = look(shells, task).await?;
+    let mut client = shells.db.client().await?;
+    let Some(tx) = PlanTransaction::begin(&mut client, task.lease).await? else {
+        return Err(JobError::LeaseLost);
+    };
+    let topic_id = described.topic_id.as_ref().map(ToString::to_string).unwrap_or_default();
+    let topic = tx
+        .observe_topic(&SeenTopic {
+            cluster: &task.cluster,
+            name: task.topic.as_str(),
+            topic_id: &topic_id,
+            timestamp_type: described.timestamp_type,
+            retention_ms: described.retention_ms,
+        })
+        .await?;
+    if task.topic_key.is_some_and(|key| key != topic.key) {
+        tx.commit_observations().await?;
+        return Err(JobError::Failed(recreated(task)));
+    }
+    check_watermarks(task, &topic, &looks)?;
+    tx.bind_snapshot(task.snapshot_id, topic.key).await?;
+    tx.record_look(&topic, &task.window, &looks).await?;
+    let plans = plan_partitions(&tx, task, topic.key, &looks).await?;
+    tx.record_partitions(task, topic.key, &plans).await?;
+    let to_read: Vec<PartitionRange> = plans.iter().flat_map(ranges_to_read).collect();
+    let offsets_per_task = shells.limits.target_file_bytes / ASSUMED_BYTES_PER_OFFSET;
+    let tasks = split_into_tasks(&to_read, i64::try_from(offsets_per_task).unwrap_or(i64::MAX));
+    tx.record_work(task, topic.key, &tasks).await?;
+    tx.commit().await?;
+    tracing::info!(
+        partitions = plans.len(),
+        offsets = to_read.iter().map(|part| part.range.len()).sum::<i64>(),
+        tasks = tasks.len(),
+        "planned"
+    );
+    Ok(())
+}
+
+/// Asks for the topic, then for its offsets, then for the topic again: only if both are the
+/// same incarnation do the offsets belong to it.
+async fn look(
+    shells: &Shells,
+    task: &ClaimedTask,
+) -> Result<(TopicDescription, Vec<PartitionLook>), JobError> {
+    for _ in 0..MAX_LOOKS {
+        let (topic, window) = (task.topic.clone(), task.window);
+        let (before, looks, after) = shells
+            .ask_kafka(move |kafka| {
+                let before = kafka.describe_topic(&topic)?;
+                let looks = kafka.look(&topic, &before.partitions, &window)?;
+                let after = kafka.topic_id(&topic)?;
+                Ok((before, looks, after))
+            })
+            .await?;
+        if before.topic_id == after {
+            return Ok((before, looks));
+        }
+    }
+    Err(JobError::Failed(Failure::new(
+        FailureKind::TopicRecreated,
+        format!(
+            "topic {} was deleted and made again {MAX_LOOKS} times while it was looked at",
+            task.topic
+        ),
+    )))
+}
+
+/// The failure of a run whose topic is another one now.
+pub(super) fn recreated(task: &ClaimedTask) -> Failure {
+    Failure::new(
+        FailureKind::TopicRecreated,
+        format!(
+            "topic {} was deleted and made again; what is stored of the old one stays, send the same request again for a snapshot of the new one",
+            task.topic
+        ),
+    )
+}
+
+/// A log that ends below what was seen of it is not the log that was seen: old offsets
+/// would pass for new ones. Brokers without topic ids tell a new incarnation only so.
+fn check_watermarks(
+    task: &ClaimedTask,
+    topic: &KnownTopic,
+    looks: &[PartitionLook],
+) -> Result<(), JobError> {
+    let went_back = looks.iter().find_map(|look| {
+        let seen = *topic.high_watermarks.get(&look.partition)?;
+        (look.high_watermark < seen).then_some((look, seen))
+    });
+    match went_back {
+        None => Ok(()),
+        Some((look, seen)) => Err(JobError::Failed(Failure {
+            kind: FailureKind::TopicRecreated,
+            message: format!(
+                "partition {} of topic {} now ends at offset {}, but {} had been seen: the topic was made again or an unclean leader election cut its log",
+                look.partition, task.topic, look.high_watermark, seen
+            ),
+            partition: Some(look.partition),
+        })),
+    }
+}
+
+async fn plan_partitions(
+    tx: &PlanTransaction<'_>,
+    task: &ClaimedTask,
+    topic: i64,
+    looks: &[PartitionLook],
+) -> Result<Vec<PartitionPlan>, JobError> {
+    let facts = tx.facts(topic, &task.window, looks).await?;
+    let plan = |look: &PartitionLook, stored: &BTreeMap<i32, OffsetRanges>| {
+        let nothing = OffsetRanges::new();
+        let facts = facts.get(&look.partition).map(Vec::as_slice).unwrap_or_default();
+        let stored = stored.get(&look.partition).unwrap_or(&nothing);
+        plan_partition(&task.window, *look, facts, stored)
+    };
+    let ranges: Vec<PartitionRange> = looks
+        .iter()
+        .map(|look| PartitionRange {
+            partition: look.partition,
+            range: plan(look, &BTreeMap::new()).range,
+        })
+        .collect();
+    let stored = tx.stored(topic, task.capture, &ranges).await?;
+    Ok(looks.iter().map(|look| plan(look, &stored)).collect())
+}
+
+fn ranges_to_read(plan: &PartitionPlan) -> Vec<PartitionRange> {
+    let partition = plan.look.partition;
+    plan.to_read.iter().map(|range| PartitionRange { partition, range }).collect()
+}

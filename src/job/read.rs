@@ -1,0 +1,269 @@
+//! Read and write: events go from Kafka straight into a Parquet file in the store.
+//!
+//! One thread polls the consumer and encodes; the upload runs beside it and takes the bytes
+//! as they come, so that memory stays bounded whatever the window holds.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::lease::{HeldLease, SharedProgress};
+use super::{Cluster, JobError, Shells};
+use crate::data_file::{DataFileError, FileWriter, WriteLimits};
+use crate::db::{ClaimedTask, NewFile, NewSegment, Progress};
+use crate::kafka::{Flow, RangeReader, ReadEnd, ReadLimits, TopicId};
+use crate::snapshot::{
+    Event, Failure, FailureKind, OffsetRange, PartitionRange, RangeTally, TopicName, Window,
+};
+use crate::store::layout::object_name;
+use crate::store::{ObjectSink, UploadHandle};
+
+/// What one file took.
+pub(super) struct FileRead {
+    /// The file; `None` if there was no event in all that was read.
+    pub(super) file: Option<NewFile>,
+    /// What was read past.
+    pub(super) segments: Vec<NewSegment>,
+    /// Whether nothing of the task is left.
+    pub(super) rest_empty: bool,
+    /// How far the task is with this.
+    pub(super) progress: Progress,
+}
+
+/// Reads the ranges of a task. Moves to a thread that may block and back.
+pub(super) struct TaskReader {
+    reader: RangeReader,
+}
+
+impl TaskReader {
+    pub(super) fn new(shells: &Shells, task: &ClaimedTask) -> Result<Self, JobError> {
+        let reader = RangeReader::new(&shells.cluster.config, &task.topic, ReadLimits::default())?;
+        Ok(TaskReader { reader })
+    }
+
+    /// Reads `ranges` into one file, until all is read or the file has its size.
+    pub(super) async fn read_file(
+        self,
+        shells: &Shells,
+        task: &ClaimedTask,
+        held: &HeldLease,
+        ranges: Vec<PartitionRange>,
+        progress: Progress,
+    ) -> Result<(Self, FileRead), JobError> {
+        let file_id = Uuid::new_v4();
+        let name =
+            object_name(&task.cluster, &task.topic, topic_uuid(task), task.window.start(), file_id);
+        let (sink, upload) = shells.store.sink(&name);
+        let pass = Pass {
+            cluster: shells.cluster.clone(),
+            topic: task.topic.clone(),
+            window: task.window,
+            target_bytes: shells.limits.target_file_bytes,
+            stop: held.stop.clone(),
+            shared: held.progress.clone(),
+            metadata: metadata(task),
+            progress,
+            segments: Vec::new(),
+        };
+        let mut reader = self.reader;
+        let joined = tokio::task::spawn_blocking(move || {
+            let done = pass.run(&mut reader, ranges, sink);
+            (reader, done)
+        });
+        let (reader, done) = joined.await.map_err(JobError::panicked)?;
+        let file_read = finish_upload(done, upload, file_id, name).await?;
+        Ok((TaskReader { reader }, file_read))
+    }
+}
+
+/// The store's own reason beats the one that the encoder saw.
+async fn finish_upload(
+    done: Result<PassEnd, JobError>,
+    upload: UploadHandle,
+    file_id: Uuid,
+    object_name: String,
+) -> Result<FileRead, JobError> {
+    let (end, uploaded) = match done {
+        Err(error @ (JobError::DataFile(_) | JobError::Upload(_))) => {
+            return Err(upload.finish().await.err().map_or(error, JobError::Store));
+        }
+        Err(error) => return Err(error),
+        Ok(end) if !end.wrote => return Ok(end.file_read),
+        Ok(end) => (end, upload.finish().await?),
+    };
+    let mut file_read = end.file_read;
+    file_read.progress.bytes += i64::try_from(uploaded.bytes).unwrap_or(i64::MAX);
+    file_read.file =
+        Some(NewFile { id: file_id, object_name, bytes: uploaded.bytes, sha256: uploaded.sha256 });
+    Ok(file_read)
+}
+
+/// The topic's id as the object store's names have it; nil where the brokers give none.
+fn topic_uuid(task: &ClaimedTask) -> Uuid {
+    let id = task.topic_id.as_deref().and_then(|id| id.parse::<TopicId>().ok());
+    id.map_or(Uuid::nil(), |id| Uuid::from_bytes(id.bytes()))
+}
+
+/// What a file says about itself to whoever finds it alone.
+fn metadata(task: &ClaimedTask) -> Vec<(String, String)> {
+    [
+        ("strandline.cluster", task.cluster.clone()),
+        ("strandline.topic", task.topic.to_string()),
+        ("strandline.topic_id", task.topic_id.clone().unwrap_or_default()),
+        ("strandline.snapshot_id", task.snapshot_id.to_string()),
+    ]
+    .map(|(key, value)| (key.to_owned(), value))
+    .into()
+}
+
+struct PassEnd {
+    wrote: bool,
+    file_read: FileRead,
+}
+
+/// One pass over ranges, into one file.
+struct Pass {
+    cluster: Arc<Cluster>,
+    topic: TopicName,
+    window: Window,
+    target_bytes: u64,
+    stop: CancellationToken,
+    shared: Arc<SharedProgress>,
+    metadata: Vec<(String, String)>,
+    progress: Progress,
+    segments: Vec<NewSegment>,
+}
+
+impl Pass {
+    fn run(
+        mut self,
+        reader: &mut RangeReader,
+        ranges: Vec<PartitionRange>,
+        sink: ObjectSink,
+    ) -> Result<PassEnd, JobError> {
+        let metadata = std::mem::take(&mut self.metadata);
+        let mut file = FileWriter::new(sink, WriteLimits::default(), metadata)?;
+        let mut full = false;
+        let mut rest = ranges.into_iter();
+        for PartitionRange { partition, range } in rest.by_ref() {
+            full = self.read_range(reader, &mut file, partition, range)?;
+            if full {
+                break;
+            }
+        }
+        let records: i64 = self.segments.iter().map(|s| s.tally.records).sum();
+        let wrote = records > 0;
+        if wrote {
+            // Without a single event the sink is dropped, which abandons the upload.
+            file.finish()?.close().map_err(JobError::Upload)?;
+        }
+        let rest_empty = !full && rest.next().is_none();
+        let file_read =
+            FileRead { file: None, segments: self.segments, rest_empty, progress: self.progress };
+        Ok(PassEnd { wrote, file_read })
+    }
+
+    /// Reads one range; `true` if the file is full before its end.
+    fn read_range(
+        &mut self,
+        reader: &mut RangeReader,
+        file: &mut FileWriter<ObjectSink>,
+        partition: i32,
+        mut range: OffsetRange,
+    ) -> Result<bool, JobError> {
+        loop {
+            let (end, tally) = self.read_stretch(reader, file, partition, range)?;
+            let reached = match end {
+                ReadEnd::Complete => range.end(),
+                ReadEnd::Paused { next_offset } | ReadEnd::OutOfRange { next_offset } => {
+                    next_offset
+                }
+                ReadEnd::Stopped { .. } => return Err(JobError::Stopping),
+            };
+            let (read, left) = range.split_at(reached);
+            if !read.is_empty() {
+                self.segments
+                    .push(NewSegment { part: PartitionRange { partition, range: read }, tally });
+            }
+            match end {
+                ReadEnd::OutOfRange { next_offset } => {
+                    range = left.split_at(self.skip_deleted(partition, next_offset)?).1;
+                    if range.is_empty() {
+                        return Ok(false);
+                    }
+                }
+                _ => return Ok(!left.is_empty()),
+            }
+        }
+    }
+
+    /// Where to go on when the broker no longer has `next_offset`.
+    fn skip_deleted(&self, partition: i32, next_offset: i64) -> Result<i64, JobError> {
+        let answers = self.cluster.client.low_watermarks(&self.topic, &[partition])?;
+        let low_watermark = answers.first().map_or(next_offset, |(_, low)| *low);
+        if low_watermark > next_offset {
+            tracing::warn!(
+                partition,
+                next_offset,
+                low_watermark,
+                "events were deleted before they were read"
+            );
+            return Ok(low_watermark);
+        }
+        Err(JobError::Failed(Failure {
+            kind: FailureKind::KafkaUnavailable,
+            message: format!(
+                "the leader of partition {partition} of topic {} does not have offset {next_offset}, though it says that its log begins at {low_watermark}; a leader change may be under way",
+                self.topic
+            ),
+            partition: Some(partition),
+        }))
+    }
+
+    fn read_stretch(
+        &mut self,
+        reader: &mut RangeReader,
+        file: &mut FileWriter<ObjectSink>,
+        partition: i32,
+        range: OffsetRange,
+    ) -> Result<(ReadEnd, RangeTally), JobError> {
+        let mut tally = RangeTally::default();
+        let mut write_error: Option<DataFileError> = None;
+        let (before, written_before) = (self.progress, file.bytes_written());
+        let mut on_event = |event: &Event<'_>| {
+            tally.add(event.timestamp, &self.window);
+            if let Err(error) = file.push(event) {
+                write_error = Some(error);
+                return Flow::Break;
+            }
+            if tally.records % 1024 == 0 {
+                self.shared.set(Progress {
+                    offsets_done: before.offsets_done + event.offset - range.start(),
+                    records: before.records + tally.records,
+                    bytes: before.bytes + (file.bytes_written() - written_before) as i64,
+                });
+            }
+            if file.estimated_bytes() as u64 >= self.target_bytes {
+                Flow::Break
+            } else {
+                Flow::Continue
+            }
+        };
+        let stop = self.stop.clone();
+        let end = reader.read(partition, range, &mut on_event, &|| stop.is_cancelled())?;
+        if let Some(error) = write_error {
+            return Err(error.into());
+        }
+        let reached = match end {
+            ReadEnd::Complete => range.end(),
+            ReadEnd::Paused { next_offset }
+            | ReadEnd::Stopped { next_offset }
+            | ReadEnd::OutOfRange { next_offset } => next_offset,
+        };
+        self.progress.offsets_done += reached - range.start();
+        self.progress.records += tally.records;
+        self.shared.set(self.progress);
+        Ok((end, tally))
+    }
+}

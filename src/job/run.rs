@@ -1,0 +1,197 @@
+//! A run on one screen: plan → read → write → commit → finish.
+//!
+//! ```text
+//! plan    boundaries and watermarks from Kafka, ranges and tasks into Postgres
+//! read    what is left of a task's ranges, straight into a Parquet file in the store
+//! commit  file, segments and the task's end in one Postgres transaction
+//! finish  what is gone by now, what the snapshot holds, how complete it is
+//! ```
+
+use std::collections::BTreeMap;
+
+use uuid::Uuid;
+
+use super::lease::HeldLease;
+use super::plan::{plan, recreated};
+use super::read::{FileRead, TaskReader};
+use super::{JobError, Shells};
+use crate::data_file;
+use crate::db::{
+    self, ClaimedTask, CommitOutcome, Cut, Finished, LastOfTask, Loss, NewFile, PlannedPartition,
+    Progress, StoredCut, TaskKind,
+};
+use crate::metrics;
+use crate::snapshot::{
+    Failure, FailureKind, OffsetRange, OffsetRanges, OnLoss, PartitionRange, Totals, completeness,
+};
+
+/// Does one task.
+pub(super) async fn do_task(
+    shells: &Shells,
+    task: &ClaimedTask,
+    held: &HeldLease,
+) -> Result<(), JobError> {
+    match task.kind {
+        TaskKind::Plan => plan(shells, task).await,
+        TaskKind::Read => read(shells, task, held).await,
+        TaskKind::Finish => finish(shells, task).await,
+    }
+}
+
+/// Reads what is left of a task, file by file, until nothing is.
+async fn read(shells: &Shells, task: &ClaimedTask, held: &HeldLease) -> Result<(), JobError> {
+    let topic = task.topic_key.ok_or(db::DbError::unexpected("snapshots.topic"))?;
+    let mut reader = TaskReader::new(shells, task)?;
+    let planned: i64 = ranges_len(&db::task_ranges(&shells.db, task.lease.task_id).await?);
+    let mut progress = Progress::default();
+    loop {
+        let unread = db::unread_ranges(&shells.db, task, topic).await?;
+        progress.offsets_done = planned - ranges_len(&unread);
+        let (back, file_read) = reader.read_file(shells, task, held, unread, progress).await?;
+        reader = back;
+        check_incarnation(shells, task).await?;
+        let FileRead { file, segments, rest_empty, progress: read_so_far } = file_read;
+        let last = if rest_empty { LastOfTask::Yes } else { LastOfTask::No };
+        let started = std::time::Instant::now();
+        let outcome =
+            db::commit_file(&shells.db, task, topic, file.as_ref(), &segments, read_so_far, last)
+                .await?;
+        metrics::committed(outcome, started.elapsed());
+        match outcome {
+            CommitOutcome::LeaseLost => return Err(JobError::LeaseLost),
+            // Another window's run was quicker with some of it: what is left is asked anew.
+            CommitOutcome::Conflict => {}
+            CommitOutcome::Committed => {
+                metrics::stored(file.as_ref().map(|f: &NewFile| f.bytes), &segments);
+                progress = read_so_far;
+                if rest_empty {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+fn ranges_len(ranges: &[PartitionRange]) -> i64 {
+    ranges.iter().map(|part| part.range.len()).sum()
+}
+
+/// What was read or asked since the plan belongs to the snapshot's topic only if the topic
+/// is still the one that was planned for: ids never come back.
+async fn check_incarnation(shells: &Shells, task: &ClaimedTask) -> Result<(), JobError> {
+    let topic = task.topic.clone();
+    let id = shells.ask_kafka(move |kafka| kafka.topic_id(&topic)).await?;
+    let id = id.as_ref().map(ToString::to_string).unwrap_or_default();
+    if task.topic_id.as_deref() == Some(id.as_str()) {
+        Ok(())
+    } else {
+        Err(JobError::Failed(recreated(task)))
+    }
+}
+
+/// Looks once more at what is gone, counts what is held, ends the run.
+async fn finish(shells: &Shells, task: &ClaimedTask) -> Result<(), JobError> {
+    let topic = task.topic_key.ok_or(db::DbError::unexpected("snapshots.topic"))?;
+    let partitions = db::planned_partitions(&shells.db, task.snapshot_id).await?;
+    let low_watermarks = low_watermarks(shells, task, &partitions).await?;
+    check_incarnation(shells, task).await?;
+    let cuts = db::stored_cuts(&shells.db, task.snapshot_id, topic, task.capture).await?;
+    let (losses, unread) = settle_ranges(&partitions, &low_watermarks, &cuts);
+    if !unread.is_empty() {
+        // A task's conflict partner may have failed to store what it took from us.
+        tracing::info!(offsets = ranges_len(&unread), "something is left to read");
+        db::extend_run(&shells.db, task, &[unread]).await?;
+        return Ok(());
+    }
+    let mut counted_now = Vec::new();
+    for cut in cuts.iter().filter(|cut| !cut.counted) {
+        counted_now.push(count(shells, task, cut).await?);
+    }
+    let segments = cuts.iter().map(|cut| cut.segment_id).collect();
+    let finished = Finished { segments, counted_now, losses };
+    let grace_over_at = task.window.end().plus_seconds(u64::from(shells.limits.grace_seconds));
+    let ended = db::finish_run(
+        &shells.db,
+        task,
+        &finished,
+        |now| completeness(partitions.iter().map(|p| p.end), now, grace_over_at),
+        |totals| verdict(task, totals),
+    )
+    .await?;
+    match ended {
+        None => return Err(JobError::LeaseLost),
+        Some((totals, failure)) => tell(task.snapshot_id, &totals, failure.as_ref()),
+    }
+    Ok(())
+}
+
+fn tell(snapshot_id: Uuid, totals: &Totals, failure: Option<&Failure>) {
+    let outcome = if failure.is_some() { "failed" } else { "succeeded" };
+    metrics::run_ended(outcome, failure.map(|f| f.kind));
+    tracing::info!(
+        %snapshot_id, outcome, records = totals.records, records_added = totals.records_added,
+        files = totals.files, bytes = totals.bytes, lost_offsets = totals.lost_offsets,
+        uncertain_partitions = totals.uncertain_partitions, "snapshot finished"
+    );
+}
+
+async fn low_watermarks(
+    shells: &Shells,
+    task: &ClaimedTask,
+    partitions: &[PlannedPartition],
+) -> Result<BTreeMap<i32, i64>, JobError> {
+    let (topic, numbers) =
+        (task.topic.clone(), partitions.iter().map(|p| p.part.partition).collect::<Vec<_>>());
+    let answers = shells.ask_kafka(move |kafka| kafka.low_watermarks(&topic, &numbers)).await?;
+    Ok(answers.into_iter().collect())
+}
+
+/// What of each range is neither stored nor there any more, and what is still there.
+fn settle_ranges(
+    partitions: &[PlannedPartition],
+    low_watermarks: &BTreeMap<i32, i64>,
+    cuts: &[StoredCut],
+) -> (Vec<Loss>, Vec<PartitionRange>) {
+    let mut stored: BTreeMap<i32, OffsetRanges> = BTreeMap::new();
+    for cut in cuts {
+        stored.entry(cut.part.partition).or_default().insert(cut.part.range);
+    }
+    let (mut losses, mut unread) = (Vec::new(), Vec::new());
+    for PartitionRange { partition, range } in partitions.iter().map(|p| p.part) {
+        let low_watermark = low_watermarks.get(&partition).copied().unwrap_or(range.start());
+        let missing = stored.entry(partition).or_default().gaps(range);
+        let gone = missing.within(OffsetRange::new(0, low_watermark));
+        losses.push(Loss { partition, low_watermark, lost_offsets: gone.len() });
+        let there = missing.difference(&gone);
+        unread.extend(there.iter().map(|range| PartitionRange { partition, range }));
+    }
+    (losses, unread)
+}
+
+/// Counts what of a segment belongs to the snapshot; looks into the file only if it must.
+async fn count(shells: &Shells, task: &ClaimedTask, cut: &StoredCut) -> Result<Cut, JobError> {
+    let known = if cut.whole { cut.segment_tally.seen_from(&task.window) } else { None };
+    let tally = match (known, &cut.object_name) {
+        (Some(tally), _) => tally,
+        (None, None) => cut.segment_tally,
+        (None, Some(name)) => {
+            let reader = shells.store.reader(name, None);
+            data_file::tally(reader, cut.part.partition, cut.part.range, &task.window).await?
+        }
+    };
+    Ok(Cut { segment_id: cut.segment_id, part: cut.part, tally })
+}
+
+/// Whether what is missing makes the run fail.
+fn verdict(task: &ClaimedTask, totals: &Totals) -> Option<Failure> {
+    let message = match (task.on_loss, totals.lost_offsets, totals.uncertain_partitions) {
+        (OnLoss::Report, _, _) | (OnLoss::Fail, 0, 0) => return None,
+        (OnLoss::Fail, 0, partitions) => format!(
+            "in {partitions} partitions retention may have taken events of the window before anyone looked; what is left is stored, and on_loss: report accepts it"
+        ),
+        (OnLoss::Fail, lost, partitions) => format!(
+            "{lost} offsets of the window are gone from the broker and not stored (and {partitions} partitions have an uncertain start); what is left is stored, and on_loss: report accepts it"
+        ),
+    };
+    Some(Failure::new(FailureKind::DataLost, message))
+}

@@ -1,0 +1,597 @@
+//! librdkafka's C interface: the admin calls, headers and event details that rdkafka's safe
+//! interface lacks. The only file with unsafe code.
+//!
+//! Pointers that librdkafka hands over to us are [`Owned`]; all others are only followed
+//! while the event or message that they belong to lives.
+
+#![allow(
+    unsafe_code,
+    reason = "rdkafka 0.39 has no safe ListOffsets, DescribeTopics, offset of an end of \
+              partition, nor headers whose keys are not UTF-8"
+)]
+
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::marker::PhantomData;
+use std::ptr::{self, NonNull};
+use std::slice;
+use std::time::Duration;
+
+use rdkafka::TopicPartitionList;
+use rdkafka::bindings as rd;
+use rdkafka::client::Client;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::topic_partition_list::Offset;
+
+use super::context::Context;
+use crate::snapshot::{Event, Header, Timestamp, TimestampType};
+
+/// A consumer whose log lines and errors go to a [`Context`].
+pub(super) type Consumer = BaseConsumer<Context>;
+
+/// How much longer than its own timeout a call is waited for: librdkafka ends it itself and
+/// knows why, so that this is the net below.
+const NET: Duration = Duration::from_secs(2);
+
+// The bindings return these codes as a Rust enum, which a code that a newer broker has
+// invented would make undefined behaviour. Numbers are safe.
+unsafe extern "C" {
+    #[link_name = "rd_kafka_event_error"]
+    fn event_error_number(event: *mut rd::rd_kafka_event_t) -> c_int;
+    #[link_name = "rd_kafka_error_code"]
+    fn error_number(error: *const rd::rd_kafka_error_t) -> c_int;
+    #[link_name = "rd_kafka_ConfigResource_error"]
+    fn resource_error_number(resource: *const rd::rd_kafka_ConfigResource_t) -> c_int;
+    #[link_name = "rd_kafka_message_headers"]
+    fn message_headers(
+        message: *const rd::rd_kafka_message_t,
+        headers: *mut *mut rd::rd_kafka_headers_t,
+    ) -> c_int;
+}
+
+/// An error code and librdkafka's words for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct CallError {
+    pub(super) code: RDKafkaErrorCode,
+    pub(super) reason: String,
+}
+
+impl CallError {
+    pub(super) fn of(code: RDKafkaErrorCode) -> Self {
+        CallError { code, reason: code.to_string() }
+    }
+
+    fn of_number(number: i32) -> Option<Self> {
+        if number == 0 {
+            return None;
+        }
+        Some(match rd::rd_kafka_resp_err_t::try_from(number) {
+            Ok(known) => CallError::of(known.into()),
+            Err(_) => CallError {
+                code: RDKafkaErrorCode::Unknown,
+                reason: format!("kafka's error {number}, which this client does not know"),
+            },
+        })
+    }
+}
+
+/// A pointer that is ours, and the function that takes it back.
+struct Owned<T> {
+    pointer: NonNull<T>,
+    destroy: unsafe extern "C" fn(*mut T),
+}
+
+impl<T> Owned<T> {
+    /// `None` for null.
+    ///
+    /// # Safety
+    /// A pointer that is not null must be ours to destroy, once, with `destroy`.
+    unsafe fn new(pointer: *mut T, destroy: unsafe extern "C" fn(*mut T)) -> Option<Self> {
+        NonNull::new(pointer).map(|pointer| Owned { pointer, destroy })
+    }
+
+    fn get(&self) -> *mut T {
+        self.pointer.as_ptr()
+    }
+}
+
+impl<T> Drop for Owned<T> {
+    fn drop(&mut self) {
+        // SAFETY: `new` demands that the pointer is ours and `destroy` its destructor; it is
+        // called only here.
+        unsafe { (self.destroy)(self.pointer.as_ptr()) }
+    }
+}
+
+type OwnedEvent = Owned<rd::rd_kafka_event_t>;
+
+/// What ListOffsets may be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Question {
+    /// The first offset that the broker still has.
+    LowWatermark,
+    /// The next offset to be written.
+    HighWatermark,
+    /// Where the first open transaction begins, else the high watermark.
+    LastStableOffset,
+    /// The first offset with a timestamp at or after this one, below the last stable offset.
+    Boundary(Timestamp),
+}
+
+/// ListOffsets' answer about one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Answer {
+    pub(super) partition: i32,
+    /// −1 for "there is no such event".
+    pub(super) offset: i64,
+    pub(super) error: Option<CallError>,
+}
+
+/// DescribeTopics' answer about one partition.
+pub(super) struct FoundPartition {
+    pub(super) partition: i32,
+    pub(super) has_leader: bool,
+}
+
+/// DescribeTopics' answer about one topic.
+pub(super) struct FoundTopic {
+    /// All zero where the broker has none.
+    pub(super) topic_id: [u8; 16],
+    pub(super) partitions: Vec<FoundPartition>,
+}
+
+fn name_of(topic: &str) -> Result<CString, CallError> {
+    CString::new(topic).map_err(|_| CallError::of(RDKafkaErrorCode::InvalidTopic))
+}
+
+fn out_of_memory() -> CallError {
+    CallError::of(RDKafkaErrorCode::CriticalSystemResource)
+}
+
+/// Sends an admin request and waits for its result, an event of its own type.
+fn admin_call(
+    client: &Client<Context>,
+    operation: rd::rd_kafka_admin_op_t,
+    isolation: Option<rd::rd_kafka_IsolationLevel_t>,
+    timeout: Duration,
+    send: impl FnOnce(*mut rd::rd_kafka_t, *mut rd::rd_kafka_AdminOptions_t, *mut rd::rd_kafka_queue_t),
+) -> Result<OwnedEvent, CallError> {
+    let handle = client.native_ptr();
+    // SAFETY: the handle is valid while `client` is borrowed. Options and queue are made
+    // here, ours, and outlive the request, which copies what it needs of the options.
+    let event = unsafe {
+        let options = Owned::new(
+            rd::rd_kafka_AdminOptions_new(handle, operation),
+            rd::rd_kafka_AdminOptions_destroy,
+        )
+        .ok_or_else(out_of_memory)?;
+        // Both setters fail only for operations that do not have the option.
+        rd::rd_kafka_AdminOptions_set_request_timeout(
+            options.get(),
+            millis(timeout),
+            ptr::null_mut(),
+            0,
+        );
+        if let Some(isolation) = isolation {
+            let error = rd::rd_kafka_AdminOptions_set_isolation_level(options.get(), isolation);
+            drop(Owned::new(error, rd::rd_kafka_error_destroy));
+        }
+        let queue = Owned::new(rd::rd_kafka_queue_new(handle), rd::rd_kafka_queue_destroy)
+            .ok_or_else(out_of_memory)?;
+        send(handle, options.get(), queue.get());
+        Owned::new(
+            rd::rd_kafka_queue_poll(queue.get(), millis(timeout + NET)),
+            rd::rd_kafka_event_destroy,
+        )
+    };
+    let event = event.ok_or_else(|| CallError::of(RDKafkaErrorCode::OperationTimedOut))?;
+    match event_error(&event) {
+        Some(error) => Err(error),
+        None => Ok(event),
+    }
+}
+
+fn event_error(event: &OwnedEvent) -> Option<CallError> {
+    // SAFETY: the event is valid and ours; the text lives as long as it and is copied.
+    let (number, reason) = unsafe {
+        (event_error_number(event.get()), text_at(rd::rd_kafka_event_error_string(event.get())))
+    };
+    CallError::of_number(number).map(|error| CallError {
+        reason: if reason.is_empty() { error.reason } else { reason },
+        ..error
+    })
+}
+
+/// Asks one question about many partitions of a topic, in one call.
+pub(super) fn list_offsets(
+    client: &Client<Context>,
+    topic: &str,
+    partitions: &[i32],
+    question: Question,
+    timeout: Duration,
+) -> Result<Vec<Answer>, CallError> {
+    use rd::rd_kafka_IsolationLevel_t::{
+        RD_KAFKA_ISOLATION_LEVEL_READ_COMMITTED as COMMITTED,
+        RD_KAFKA_ISOLATION_LEVEL_READ_UNCOMMITTED as UNCOMMITTED,
+    };
+    let (isolation, offset) = match question {
+        Question::LowWatermark => (UNCOMMITTED, Offset::Beginning),
+        Question::HighWatermark => (UNCOMMITTED, Offset::End),
+        Question::LastStableOffset => (COMMITTED, Offset::End),
+        // Negative times are names of special offsets to Kafka.
+        Question::Boundary(at) => (COMMITTED, Offset::Offset(at.millis().max(0))),
+    };
+    let mut list = TopicPartitionList::with_capacity(partitions.len());
+    for &partition in partitions {
+        list.add_partition(topic, partition)
+            .set_offset(offset)
+            .map_err(|_| CallError::of(RDKafkaErrorCode::InvalidArgument))?;
+    }
+    let operation = rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTOFFSETS;
+    let event =
+        admin_call(client, operation, Some(isolation), timeout, |handle, options, queue| {
+            // SAFETY: all pointers are valid for the call, which copies the list.
+            unsafe { rd::rd_kafka_ListOffsets(handle, list.ptr(), options, queue) }
+        })?;
+    // SAFETY: infos and what they point to belong to the event, which lives to the end of
+    // the function. The error is read as the number that it is in C.
+    unsafe {
+        let result = rd::rd_kafka_event_ListOffsets_result(event.get());
+        let infos = array_of(result, rd::rd_kafka_ListOffsets_result_infos);
+        let answers = infos.iter().map(|&info| {
+            let answer = rd::rd_kafka_ListOffsetsResultInfo_topic_partition(info);
+            Answer {
+                partition: (*answer).partition,
+                offset: (*answer).offset,
+                error: CallError::of_number((&raw const (*answer).err).cast::<c_int>().read()),
+            }
+        });
+        Ok(answers.collect())
+    }
+}
+
+/// Asks what a topic is.
+pub(super) fn describe_topic(
+    client: &Client<Context>,
+    topic: &str,
+    timeout: Duration,
+) -> Result<FoundTopic, CallError> {
+    let name = name_of(topic)?;
+    // SAFETY: the array of one name is copied by the call; the collection is ours.
+    let topics = unsafe {
+        Owned::new(
+            rd::rd_kafka_TopicCollection_of_topic_names([name.as_ptr()].as_mut_ptr(), 1),
+            rd::rd_kafka_TopicCollection_destroy,
+        )
+    }
+    .ok_or_else(out_of_memory)?;
+    let operation = rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
+    let event = admin_call(client, operation, None, timeout, |handle, options, queue| {
+        // SAFETY: all pointers are valid for the call, which copies the names.
+        unsafe { rd::rd_kafka_DescribeTopics(handle, topics.get(), options, queue) }
+    })?;
+    // SAFETY: the description and what it points to belong to the event, which lives to the
+    // end of the function.
+    unsafe {
+        let result = rd::rd_kafka_event_DescribeTopics_result(event.get());
+        let found = array_of(result, rd::rd_kafka_DescribeTopics_result_topics);
+        let Some(&found) = found.first().filter(|found| !found.is_null()) else {
+            return Err(CallError::of(RDKafkaErrorCode::UnknownTopicOrPartition));
+        };
+        let error = rd::rd_kafka_TopicDescription_error(found);
+        if let Some(error) = error.as_ref().and_then(|e| CallError::of_number(error_number(e))) {
+            return Err(error);
+        }
+        let partitions = array_of(found, rd::rd_kafka_TopicDescription_partitions);
+        Ok(FoundTopic {
+            topic_id: id_bytes(rd::rd_kafka_TopicDescription_topic_id(found)),
+            partitions: partitions
+                .iter()
+                .map(|&partition| FoundPartition {
+                    partition: rd::rd_kafka_TopicPartitionInfo_partition(partition),
+                    has_leader: !rd::rd_kafka_TopicPartitionInfo_leader(partition).is_null(),
+                })
+                .collect(),
+        })
+    }
+}
+
+/// Asks for a topic's settings, name and value.
+pub(super) fn describe_topic_settings(
+    client: &Client<Context>,
+    topic: &str,
+    timeout: Duration,
+) -> Result<Vec<(String, String)>, CallError> {
+    let name = name_of(topic)?;
+    let kind = rd::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC;
+    // SAFETY: the name is copied by the call; the resource is ours.
+    let resource = unsafe {
+        Owned::new(
+            rd::rd_kafka_ConfigResource_new(kind, name.as_ptr()),
+            rd::rd_kafka_ConfigResource_destroy,
+        )
+    }
+    .ok_or_else(out_of_memory)?;
+    let operation = rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS;
+    let event = admin_call(client, operation, None, timeout, |handle, options, queue| {
+        let mut resources = [resource.get()];
+        // SAFETY: all pointers are valid for the call, which copies the resource.
+        unsafe {
+            rd::rd_kafka_DescribeConfigs(handle, resources.as_mut_ptr(), 1, options, queue);
+        }
+    })?;
+    // SAFETY: the resource, its entries and their texts belong to the event, which lives to
+    // the end of the function.
+    unsafe {
+        let result = rd::rd_kafka_event_DescribeConfigs_result(event.get());
+        let resources = array_of(result, rd::rd_kafka_DescribeConfigs_result_resources);
+        let Some(&described) = resources.first() else {
+            return Err(CallError::of(RDKafkaErrorCode::UnknownTopicOrPartition));
+        };
+        if let Some(error) = CallError::of_number(resource_error_number(described)) {
+            return Err(error);
+        }
+        let entries = array_of(described, rd::rd_kafka_ConfigResource_configs);
+        let text_of = |&entry: &*const rd::rd_kafka_ConfigEntry_t| {
+            (
+                text_at(rd::rd_kafka_ConfigEntry_name(entry)),
+                text_at(rd::rd_kafka_ConfigEntry_value(entry)),
+            )
+        };
+        Ok(entries.iter().map(text_of).collect())
+    }
+}
+
+/// The elements of an array that librdkafka answers with its length; empty for null.
+///
+/// # Safety
+/// `owner` must be null or valid for `elements`, and outlive the slice.
+unsafe fn array_of<'a, O, E>(
+    owner: *const O,
+    elements: unsafe extern "C" fn(*const O, *mut usize) -> *mut *const E,
+) -> &'a [*const E] {
+    if owner.is_null() {
+        return &[];
+    }
+    let mut count = 0;
+    // SAFETY: the caller vouches for `owner`; librdkafka answers an array of `count`.
+    unsafe {
+        let array = elements(owner, &mut count);
+        if array.is_null() || count == 0 { &[] } else { slice::from_raw_parts(array, count) }
+    }
+}
+
+/// A copy of a C string; empty for null.
+///
+/// # Safety
+/// `text` must be null or a C string.
+unsafe fn text_at(text: *const c_char) -> String {
+    if text.is_null() {
+        return String::new();
+    }
+    // SAFETY: the caller vouches for it.
+    unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
+}
+
+/// # Safety
+/// `id` must be null or valid.
+unsafe fn id_bytes(id: *const rd::rd_kafka_Uuid_t) -> [u8; 16] {
+    if id.is_null() {
+        return [0; 16];
+    }
+    // SAFETY: the caller vouches for it.
+    let (high, low) = unsafe {
+        (rd::rd_kafka_Uuid_most_significant_bits(id), rd::rd_kafka_Uuid_least_significant_bits(id))
+    };
+    ((high as u64 as u128) << 64 | low as u64 as u128).to_be_bytes()
+}
+
+fn millis(duration: Duration) -> c_int {
+    c_int::try_from(duration.as_millis()).unwrap_or(c_int::MAX)
+}
+
+/// A consumer with a group, whose queue is polled here: rdkafka's own `poll` drops the
+/// offset of an end of partition and the partition of an error.
+pub(super) struct PolledConsumer {
+    // Before the consumer, so that it is dropped before it.
+    queue: ConsumerQueue,
+    consumer: Consumer,
+}
+
+struct ConsumerQueue(Owned<rd::rd_kafka_queue_t>);
+
+// SAFETY: librdkafka's queues may be used from any thread.
+unsafe impl Send for ConsumerQueue {}
+
+/// What a poll found.
+pub(super) enum Polled<'c> {
+    /// An event of the topic.
+    Record(Record<'c>),
+    /// All before `offset`, which was the last stable offset, has been handed out.
+    EndOfPartition { partition: i32, offset: i64 },
+    /// Something went wrong, in a partition or with a broker.
+    Error { error: CallError, partition: Option<i32> },
+}
+
+impl PolledConsumer {
+    /// `None` if the consumer was made without `group.id`.
+    pub(super) fn new(consumer: Consumer) -> Option<Self> {
+        // SAFETY: the handle is valid while `consumer` lives; the reference to the queue is
+        // ours and given back before the consumer goes.
+        let queue = unsafe {
+            Owned::new(
+                rd::rd_kafka_queue_get_consumer(consumer.client().native_ptr()),
+                rd::rd_kafka_queue_destroy,
+            )
+        };
+        queue.map(|queue| PolledConsumer { queue: ConsumerQueue(queue), consumer })
+    }
+
+    pub(super) fn consumer(&self) -> &Consumer {
+        &self.consumer
+    }
+
+    /// Waits for what comes next. `None` if nothing came, or nothing that is told: log lines
+    /// go to the context.
+    pub(super) fn poll(&self, timeout: Duration) -> Option<Polled<'_>> {
+        // SAFETY: the queue is valid; an event that it gives is ours.
+        let event = unsafe {
+            Owned::new(
+                rd::rd_kafka_queue_poll(self.queue.0.get(), millis(timeout)),
+                rd::rd_kafka_event_destroy,
+            )
+        }?;
+        // SAFETY: the event is valid.
+        match unsafe { rd::rd_kafka_event_type(event.get()) } {
+            rd::RD_KAFKA_EVENT_FETCH => Record::new(event),
+            rd::RD_KAFKA_EVENT_ERROR => Self::error_of(&event),
+            rd::RD_KAFKA_EVENT_LOG => {
+                self.log(&event);
+                None
+            }
+            _ => None,
+        }
+    }
+
+    fn error_of<'c>(event: &OwnedEvent) -> Option<Polled<'c>> {
+        let error = event_error(event)?;
+        // SAFETY: the event is valid; the topic partition is a copy and ours.
+        let place = unsafe {
+            Owned::new(
+                rd::rd_kafka_event_topic_partition(event.get()),
+                rd::rd_kafka_topic_partition_destroy,
+            )
+        };
+        // SAFETY: the topic partition is valid and ours.
+        let place = place.map(|p| unsafe { ((*p.get()).partition, (*p.get()).offset) });
+        Some(match (error.code, place) {
+            (RDKafkaErrorCode::PartitionEOF, Some((partition, offset))) => {
+                Polled::EndOfPartition { partition, offset }
+            }
+            (_, place) => Polled::Error { error, partition: place.map(|(partition, _)| partition) },
+        })
+    }
+
+    fn log(&self, event: &OwnedEvent) {
+        let (mut facility, mut text, mut level) = (ptr::null(), ptr::null(), 0);
+        // SAFETY: the event is valid and a log event; the texts live as long as it.
+        let line = unsafe {
+            let known =
+                rd::rd_kafka_event_log(event.get(), &mut facility, &mut text, &mut level) == 0;
+            known.then(|| (text_at(facility), text_at(text)))
+        };
+        if let Some((facility, text)) = line {
+            self.consumer.client().context().log_line(level, &facility, &text);
+        }
+    }
+}
+
+/// An event of a topic, in librdkafka's memory.
+pub(super) struct Record<'c> {
+    message: NonNull<rd::rd_kafka_message_t>,
+    // The message is part of the event and goes with it.
+    _event: OwnedEvent,
+    _consumer: PhantomData<&'c PolledConsumer>,
+}
+
+impl<'c> Record<'c> {
+    fn new(event: OwnedEvent) -> Option<Polled<'c>> {
+        // SAFETY: the event is valid; the message is part of it.
+        let message = unsafe { rd::rd_kafka_event_message_next(event.get()) };
+        let message = NonNull::new(message.cast_mut())?;
+        let record = Record { message, _event: event, _consumer: PhantomData };
+        // SAFETY: the message is valid; its error is read as the number that it is in C.
+        let number = unsafe { (&raw const (*message.as_ptr()).err).cast::<c_int>().read() };
+        Some(match CallError::of_number(number) {
+            Some(error) => Polled::Error { error, partition: Some(record.partition()) },
+            None => Polled::Record(record),
+        })
+    }
+
+    pub(super) fn partition(&self) -> i32 {
+        // SAFETY: the message is valid while the record lives.
+        unsafe { (*self.message.as_ptr()).partition }
+    }
+
+    pub(super) fn offset(&self) -> i64 {
+        // SAFETY: as above.
+        unsafe { (*self.message.as_ptr()).offset }
+    }
+
+    /// The event as the core knows it. `headers` is empty and holds its headers afterwards.
+    pub(super) fn event<'r>(
+        &'r self,
+        headers: &'r mut Vec<Header<'r>>,
+    ) -> Result<Event<'r>, CallError> {
+        self.read_headers(headers)?;
+        let (timestamp, timestamp_type) = self.timestamp().unzip();
+        // SAFETY: the message is valid while the record lives, and so are key and value,
+        // which are null or have the lengths beside them.
+        let (key, value) = unsafe {
+            let message = self.message.as_ptr();
+            (
+                bytes_at((*message).key, (*message).key_len),
+                bytes_at((*message).payload, (*message).len),
+            )
+        };
+        Ok(Event {
+            partition: self.partition(),
+            offset: self.offset(),
+            timestamp,
+            timestamp_type,
+            key,
+            value,
+            headers,
+        })
+    }
+
+    fn timestamp(&self) -> Option<(Timestamp, TimestampType)> {
+        use rd::rd_kafka_timestamp_type_t as Type;
+        let mut kind = Type::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+        // SAFETY: the message is valid; librdkafka writes one of the enum's values.
+        let millis = unsafe { rd::rd_kafka_message_timestamp(self.message.as_ptr(), &mut kind) };
+        let kind = match kind {
+            Type::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE => return None,
+            Type::RD_KAFKA_TIMESTAMP_CREATE_TIME => TimestampType::CreateTime,
+            Type::RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME => TimestampType::LogAppendTime,
+        };
+        // -1 is how the log writes "none".
+        (millis != -1).then(|| (Timestamp::from_millis(millis), kind))
+    }
+
+    fn read_headers<'r>(&'r self, into: &mut Vec<Header<'r>>) -> Result<(), CallError> {
+        let mut headers = ptr::null_mut();
+        // SAFETY: the message is valid; the headers are part of it, and so are their texts,
+        // which stay where they are while the record lives. A name ends with NUL, a value is
+        // null or has the length beside it.
+        unsafe {
+            let number = message_headers(self.message.as_ptr(), &mut headers);
+            match CallError::of_number(number) {
+                Some(error) if error.code == RDKafkaErrorCode::NoEnt => return Ok(()),
+                Some(error) => return Err(error),
+                None => {}
+            }
+            let count = rd::rd_kafka_header_cnt(headers);
+            into.reserve(count);
+            for index in 0..count {
+                let (mut key, mut value, mut length) = (ptr::null(), ptr::null(), 0);
+                rd::rd_kafka_header_get_all(headers, index, &mut key, &mut value, &mut length);
+                if key.is_null() {
+                    return Err(CallError::of(RDKafkaErrorCode::BadMessage));
+                }
+                let key = CStr::from_ptr(key).to_bytes();
+                into.push(Header { key, value: bytes_at(value, length) });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `None` for null, which is not the same as no bytes.
+///
+/// # Safety
+/// `start` must be null or the start of `length` bytes that live for `'a`.
+unsafe fn bytes_at<'a>(start: *const c_void, length: usize) -> Option<&'a [u8]> {
+    // SAFETY: the caller vouches for it.
+    (!start.is_null()).then(|| unsafe { slice::from_raw_parts(start.cast::<u8>(), length) })
+}

@@ -1,0 +1,20 @@
+//! Kafka: what a topic is, where a window begins and ends in it, and its events.
+//!
+//! Everything here blocks the thread that calls it; callers use a blocking pool.
+//! `config` says how to reach a cluster, `client` what a topic is, `offsets` which
+//! offsets a time means, `reader` reads them. rdkafka's types stay in this folder, and
+//! `ffi` is the one file that talks to librdkafka's C interface.
+
+mod client;
+mod config;
+mod context;
+mod error;
+mod ffi;
+mod offsets;
+mod reader;
+
+pub use client::{KafkaClient, TopicDescription, TopicId, TopicIdError, TopicSummary};
+pub use config::KafkaConfig;
+pub use error::{KafkaConfigError, KafkaError};
+pub use offsets::Watermarks;
+pub use reader::{Flow, RangeReader, ReadEnd, ReadLimits};

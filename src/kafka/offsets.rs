@@ -1,0 +1,332 @@
+//! Watermarks and boundaries: one call for each kind of question, whatever the number of
+//! partitions, and no answer believed unseen.
+
+use std::collections::HashMap;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rdkafka::error::RDKafkaErrorCode;
+
+use super::client::{CALL_TIMEOUT, KafkaClient};
+use super::error::KafkaError;
+use super::ffi::{self, Answer, CallError, Question};
+use crate::snapshot::{PartitionLook, Timestamp, TopicName, Window};
+
+/// How often a question is asked before an error that may pass is an answer.
+const TRIES: u32 = 3;
+
+/// The pause between two tries: a new leader is known within tens of milliseconds.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// A partition's ends at one moment: `low_watermark <= last_stable_offset <= high_watermark`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watermarks {
+    /// The partition's number.
+    pub partition: i32,
+    /// The first offset that the broker still has.
+    pub low_watermark: i64,
+    /// The next offset to be written.
+    pub high_watermark: i64,
+    /// Where the first open transaction begins; the high watermark if none is open.
+    pub last_stable_offset: i64,
+}
+
+/// Why an answer about offsets can't be used.
+struct Unanswered {
+    partition: Option<i32>,
+    error: CallError,
+}
+
+impl KafkaClient {
+    /// What a window means now in each of `partitions`, in their order. Watermarks are asked
+    /// first, then the boundary of the window's end, then that of its start: what arrives,
+    /// or goes, in between is skipped by neither.
+    ///
+    /// # Errors
+    /// [`KafkaError::NoLeader`], [`KafkaError::TopicNotFound`] and the others: no partition
+    /// is left out, nor answered halfway.
+    pub fn look(
+        &self,
+        topic: &TopicName,
+        partitions: &[i32],
+        window: &Window,
+    ) -> Result<Vec<PartitionLook>, KafkaError> {
+        let watermarks = self.watermarks(topic, partitions)?;
+        let ends = self.boundaries(topic, partitions, window.end())?;
+        let starts = self.boundaries(topic, partitions, window.start())?;
+        let looks: Vec<PartitionLook> = watermarks
+            .into_iter()
+            .zip(ends)
+            .zip(starts)
+            .map(|((marks, (_, end_answer)), (_, start_answer))| PartitionLook {
+                partition: marks.partition,
+                low_watermark: marks.low_watermark,
+                high_watermark: marks.high_watermark,
+                last_stable_offset: marks.last_stable_offset,
+                start_answer,
+                end_answer,
+            })
+            .collect();
+        self.check_answers(topic, &looks)?;
+        Ok(looks)
+    }
+
+    /// The first offset that the broker still has, in each of `partitions`, in their order.
+    ///
+    /// # Errors
+    /// As [`KafkaClient::look`].
+    pub fn low_watermarks(
+        &self,
+        topic: &TopicName,
+        partitions: &[i32],
+    ) -> Result<Vec<(i32, i64)>, KafkaError> {
+        let offsets = self.ask(topic, partitions, Question::LowWatermark)?;
+        Ok(partitions.iter().copied().zip(offsets).collect())
+    }
+
+    /// Where each of `partitions` begins and ends, in their order.
+    ///
+    /// # Errors
+    /// As [`KafkaClient::look`].
+    pub fn watermarks(
+        &self,
+        topic: &TopicName,
+        partitions: &[i32],
+    ) -> Result<Vec<Watermarks>, KafkaError> {
+        let lows = self.ask(topic, partitions, Question::LowWatermark)?;
+        // In this order, or events that arrive in between would look like an open transaction.
+        let highs = self.ask(topic, partitions, Question::HighWatermark)?;
+        let stables = self.ask(topic, partitions, Question::LastStableOffset)?;
+        let mut watermarks = Vec::with_capacity(partitions.len());
+        for (((&partition, low), high), stable) in
+            partitions.iter().zip(lows).zip(highs).zip(stables)
+        {
+            if low > stable {
+                let reason = format!("low watermark {low}, last stable offset {stable}");
+                return Err(inconsistent(topic, partition, reason));
+            }
+            watermarks.push(Watermarks {
+                partition,
+                low_watermark: low,
+                high_watermark: high.max(stable),
+                last_stable_offset: stable,
+            });
+        }
+        Ok(watermarks)
+    }
+
+    /// The first offset with a timestamp at or after `at` in each of `partitions`, in their
+    /// order; `None` where there is none below the last stable offset.
+    ///
+    /// # Errors
+    /// As [`KafkaClient::look`].
+    pub fn boundaries(
+        &self,
+        topic: &TopicName,
+        partitions: &[i32],
+        at: Timestamp,
+    ) -> Result<Vec<(i32, Option<i64>)>, KafkaError> {
+        let offsets = self.ask(topic, partitions, Question::Boundary(at))?;
+        let known = offsets.into_iter().map(|offset| (offset >= 0).then_some(offset));
+        Ok(partitions.iter().copied().zip(known).collect())
+    }
+
+    /// A boundary lies between the watermarks. Above the high watermark it may be, if events
+    /// have arrived since; then the high watermark of now must be above it.
+    fn check_answers(&self, topic: &TopicName, looks: &[PartitionLook]) -> Result<(), KafkaError> {
+        let answers = |look: &PartitionLook| {
+            [look.start_answer, look.end_answer].into_iter().flatten().collect::<Vec<_>>()
+        };
+        let mut above = Vec::new();
+        for look in looks {
+            let (low, high) = (look.low_watermark, look.high_watermark);
+            if let Some(answer) = answers(look).into_iter().find(|&answer| answer < low) {
+                let reason = format!("low watermark {low}, then an event at offset {answer}");
+                return Err(inconsistent(topic, look.partition, reason));
+            }
+            if let Some(answer) = answers(look).into_iter().filter(|&a| a >= high).max() {
+                above.push((look.partition, answer));
+            }
+        }
+        let partitions: Vec<i32> = above.iter().map(|&(partition, _)| partition).collect();
+        let highs = self.ask(topic, &partitions, Question::HighWatermark)?;
+        for (&(partition, answer), high) in above.iter().zip(highs) {
+            if answer >= high {
+                let reason = format!("high watermark {high}, but an event at offset {answer}");
+                return Err(inconsistent(topic, partition, reason));
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks until every partition has answered, or [`TRIES`] or the time are used up. The
+    /// answers are in the order of `partitions`; −1, only for a boundary, is "none".
+    fn ask(
+        &self,
+        topic: &TopicName,
+        partitions: &[i32],
+        question: Question,
+    ) -> Result<Vec<i64>, KafkaError> {
+        if partitions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let started = Instant::now();
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let left = CALL_TIMEOUT.saturating_sub(started.elapsed());
+            let answers =
+                ffi::list_offsets(self.native(), topic.as_str(), partitions, question, left)
+                    .map_err(|error| Unanswered { partition: None, error })
+                    .and_then(|answers| in_order(partitions, answers, question));
+            let unanswered = match answers {
+                Ok(offsets) => {
+                    self.context().answered();
+                    return Ok(offsets);
+                }
+                Err(unanswered) => unanswered,
+            };
+            let left = CALL_TIMEOUT.saturating_sub(started.elapsed());
+            if !may_pass(unanswered.error.code) || tries >= TRIES || left <= PAUSE {
+                return Err(self.explain(topic, question, unanswered));
+            }
+            thread::sleep(PAUSE);
+            // librdkafka goes by the leaders and partitions that it knows, which is why the
+            // question failed; it does not look again by itself for each of these errors.
+            let _ = self.native().fetch_metadata(Some(topic.as_str()), left);
+        }
+    }
+
+    /// The topic or the partition may be gone, or without a leader: librdkafka's code for
+    /// that depends on how many other partitions there are.
+    fn explain(&self, topic: &TopicName, question: Question, unanswered: Unanswered) -> KafkaError {
+        let Unanswered { partition, error } = unanswered;
+        let topic_text = topic.to_string();
+        if may_pass(error.code) {
+            let found = match self.find_topic(topic) {
+                Ok(found) => found,
+                Err(why) => return why,
+            };
+            let known = |p: i32| found.partitions.iter().any(|found| found.partition == p);
+            if let Some(partition) = partition.filter(|&p| !known(p)) {
+                return KafkaError::PartitionNotFound { topic: topic_text, partition };
+            }
+            let leaderless = found.partitions.iter().filter(|p| !p.has_leader);
+            let mut leaderless = leaderless.map(|found| found.partition);
+            if let Some(partition) = leaderless.find(|&p| partition.is_none_or(|asked| asked == p))
+            {
+                return KafkaError::NoLeader { topic: topic_text, partition };
+            }
+        }
+        let of_partition = partition.map(|p| format!(" of partition {p}")).unwrap_or_default();
+        let attempt = match question {
+            Question::LowWatermark => "asking for the low watermark",
+            Question::HighWatermark => "asking for the high watermark",
+            Question::LastStableOffset => "asking for the last stable offset",
+            Question::Boundary(_) => "looking up a boundary",
+        };
+        // The topic is there, so that its absence is not what the code means.
+        let error = match error.code {
+            RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic => {
+                CallError { code: RDKafkaErrorCode::UnknownPartition, ..error }
+            }
+            _ => error,
+        };
+        let attempt = format!("{attempt}{of_partition} of topic {topic}");
+        self.context().failed(&attempt, Some(topic), &error)
+    }
+}
+
+/// The offsets in the order of `partitions`. librdkafka leaves the offset of a partition
+/// that nobody answered at −1001, without an error.
+fn in_order(
+    partitions: &[i32],
+    answers: Vec<Answer>,
+    question: Question,
+) -> Result<Vec<i64>, Unanswered> {
+    let mut offsets = HashMap::with_capacity(answers.len());
+    for Answer { partition, offset, error } in answers {
+        if let Some(error) = error {
+            return Err(Unanswered { partition: Some(partition), error });
+        }
+        let none = matches!(question, Question::Boundary(_)) && offset == -1;
+        if offset >= 0 || none {
+            offsets.insert(partition, offset);
+        }
+    }
+    let answer = |&partition: &i32| {
+        offsets.get(&partition).copied().ok_or_else(|| Unanswered {
+            partition: Some(partition),
+            error: CallError {
+                code: RDKafkaErrorCode::LeaderNotAvailable,
+                reason: "the broker that leads it did not answer".to_owned(),
+            },
+        })
+    };
+    partitions.iter().map(answer).collect()
+}
+
+/// Whether an error may come from knowing the leaders of a moment ago.
+fn may_pass(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::LeaderNotAvailable
+            | RDKafkaErrorCode::NotLeaderForPartition
+            | RDKafkaErrorCode::ReplicaNotAvailable
+            | RDKafkaErrorCode::BrokerNotAvailable
+            | RDKafkaErrorCode::FencedLeaderEpoch
+            | RDKafkaErrorCode::UnknownLeaderEpoch
+            | RDKafkaErrorCode::OffsetNotAvailable
+            | RDKafkaErrorCode::KafkaStorageError
+            | RDKafkaErrorCode::UnknownTopicOrPartition
+            | RDKafkaErrorCode::UnknownTopic
+            | RDKafkaErrorCode::UnknownPartition
+            // "No leaders found": none of the partitions asked about has one.
+            | RDKafkaErrorCode::NoEnt
+            | RDKafkaErrorCode::BrokerTransportFailure
+            | RDKafkaErrorCode::DestroyBroker
+            | RDKafkaErrorCode::NetworkException
+    )
+}
+
+fn inconsistent(topic: &TopicName, partition: i32, reason: String) -> KafkaError {
+    KafkaError::Inconsistent { topic: topic.to_string(), partition, reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(partition: i32, offset: i64) -> Answer {
+        Answer { partition, offset, error: None }
+    }
+
+    fn offsets(answers: Vec<Answer>, question: Question) -> Result<Vec<i64>, Option<i32>> {
+        in_order(&[2, 0], answers, question).map_err(|unanswered| unanswered.partition)
+    }
+
+    #[test]
+    fn answers_come_in_the_order_of_the_partitions() {
+        let answers = vec![answer(0, 10), answer(2, 12)];
+        assert_eq!(offsets(answers, Question::LowWatermark), Ok(vec![12, 10]));
+    }
+
+    #[test]
+    fn what_was_not_answered_is_an_error() {
+        let boundary = Question::Boundary(Timestamp::MIN);
+        assert_eq!(offsets(vec![answer(0, 1), answer(2, -1)], boundary), Ok(vec![-1, 1]));
+        for question in [boundary, Question::LowWatermark] {
+            assert_eq!(offsets(vec![answer(0, 1)], question), Err(Some(2)));
+            assert_eq!(offsets(vec![answer(0, -1001), answer(2, 1)], question), Err(Some(0)));
+        }
+        let none = vec![answer(0, -1), answer(2, 1)];
+        assert_eq!(offsets(none, Question::HighWatermark), Err(Some(0)));
+    }
+
+    #[test]
+    fn an_error_is_that_of_its_partition() {
+        let error = Some(CallError::of(RDKafkaErrorCode::LeaderNotAvailable));
+        let answers = vec![answer(0, 10), Answer { error, ..answer(2, 12) }];
+        assert_eq!(offsets(answers, Question::LowWatermark), Err(Some(2)));
+    }
+}

@@ -1,0 +1,262 @@
+//! Settings: each is a command-line option and an environment variable, named with its unit,
+//! and has a limit.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
+
+use crate::snapshot::{Timestamp, TopicName};
+
+/// Snapshots of Kafka topics: a window of time becomes Parquet files. Nothing twice, nothing
+/// lost, nothing hidden, nothing in the way.
+#[derive(Debug, Parser)]
+#[command(name = "strandline", version, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// How to log.
+    #[command(flatten)]
+    pub log: LogSettings,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve the HTTP API and work on snapshots, until SIGTERM or Ctrl-C
+    Serve(Box<ServeSettings>),
+    /// Take one snapshot in the foreground, without a server, and print the result
+    Snapshot(Box<SnapshotSettings>),
+    /// Bring the database's schema up to date
+    Migrate(DatabaseSettings),
+    /// Print the OpenAPI document
+    Openapi,
+}
+
+/// How to log.
+#[derive(Debug, Args)]
+pub struct LogSettings {
+    /// What to log: a level, or directives such as `info,strandline::job=debug`
+    #[arg(long = "log", env = "STRANDLINE_LOG", global = true, value_name = "FILTER")]
+    pub filter: Option<String>,
+    /// How log lines look
+    #[arg(
+        long = "log-format",
+        env = "STRANDLINE_LOG_FORMAT",
+        global = true,
+        value_name = "FORMAT",
+        default_value = "text"
+    )]
+    pub format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// JSON lines.
+    Json,
+}
+
+/// Where the state is.
+#[derive(Debug, Args)]
+pub struct DatabaseSettings {
+    /// Postgres, as `postgres://user:password@host/database`; without it, Strandline starts a
+    /// private PostgreSQL of its own in the data directory
+    #[arg(long, env = "STRANDLINE_DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    pub database_url: Option<String>,
+    /// Where the private PostgreSQL and, by default, the files are kept
+    #[arg(
+        long,
+        env = "STRANDLINE_DATA_DIR",
+        value_name = "DIR",
+        default_value = "./strandline-data"
+    )]
+    pub data_dir: PathBuf,
+    /// The folder with PostgreSQL's programs, for the private one; found by itself as a rule
+    #[arg(long, env = "STRANDLINE_PG_BIN", value_name = "DIR")]
+    pub pg_bin: Option<PathBuf>,
+}
+
+/// Where the events come from.
+#[derive(Debug, Args)]
+pub struct KafkaSettings {
+    /// Bootstrap servers of the cluster `default`
+    #[arg(
+        long,
+        env = "STRANDLINE_KAFKA_BROKERS",
+        value_name = "HOST:PORT,…",
+        default_value = "127.0.0.1:9092"
+    )]
+    pub kafka_brokers: String,
+    /// More properties of librdkafka, such as `security.protocol=sasl_ssl,sasl.username=me`
+    #[arg(
+        long,
+        env = "STRANDLINE_KAFKA_PROPERTIES",
+        value_name = "K=V,…",
+        default_value = "",
+        hide_env_values = true
+    )]
+    pub kafka_properties: String,
+}
+
+/// Where the files go, and how the work is cut.
+#[derive(Debug, Args)]
+pub struct WorkSettings {
+    /// Where the files go: `file:///dir`, `s3://bucket/prefix`, `gs://…` or `az://…`; by
+    /// default the folder `files` in the data directory
+    #[arg(long, env = "STRANDLINE_STORAGE_URL", value_name = "URL")]
+    pub storage_url: Option<String>,
+    /// Tasks at once in this replica; 0 for the API alone; by default the number of cores
+    #[arg(long, env = "STRANDLINE_WORKERS", value_name = "N", value_parser = value_parser!(u16).range(0..=256))]
+    pub workers: Option<u16>,
+    /// How long a silent worker keeps its task, in seconds
+    #[arg(long, env = "STRANDLINE_LEASE_SECONDS", value_name = "SECONDS", default_value_t = 30, value_parser = value_parser!(u32).range(1..=3600))]
+    pub lease_seconds: u32,
+    /// How long after a window's end its snapshot stays provisional, in seconds
+    #[arg(long, env = "STRANDLINE_GRACE_SECONDS", value_name = "SECONDS", default_value_t = 600, value_parser = value_parser!(u32).range(0..=31_536_000))]
+    pub grace_seconds: u32,
+    /// Size to aim at for one Parquet file, in bytes
+    #[arg(long, env = "STRANDLINE_TARGET_FILE_BYTES", value_name = "BYTES", default_value_t = 128 * 1024 * 1024, value_parser = value_parser!(u64).range(4096..=17_179_869_184))]
+    pub target_file_bytes: u64,
+    /// How long errors that may pass are retried before a snapshot fails, in seconds
+    #[arg(long, env = "STRANDLINE_RETRY_SECONDS", value_name = "SECONDS", default_value_t = 300, value_parser = value_parser!(u32).range(0..=604_800))]
+    pub retry_seconds: u32,
+}
+
+/// Settings of `strandline serve`.
+#[derive(Debug, Args)]
+pub struct ServeSettings {
+    /// Address of the API
+    #[arg(
+        long,
+        env = "STRANDLINE_LISTEN",
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:8080"
+    )]
+    pub listen: SocketAddr,
+    /// Longest time that an answer is held back, in seconds
+    #[arg(long, env = "STRANDLINE_MAX_WAIT_SECONDS", value_name = "SECONDS", default_value_t = 300, value_parser = value_parser!(u32).range(0..=86_400))]
+    pub max_wait_seconds: u32,
+    /// Most snapshots that may wait for a worker; one more is answered with 429
+    #[arg(long, env = "STRANDLINE_QUEUE_LIMIT", value_name = "N", default_value_t = 100_000, value_parser = value_parser!(u32).range(1..=10_000_000))]
+    pub queue_limit: u32,
+    /// Web origins besides our own that may send requests
+    #[arg(
+        long,
+        env = "STRANDLINE_ALLOWED_ORIGINS",
+        value_name = "ORIGIN,…",
+        value_delimiter = ','
+    )]
+    pub allowed_origins: Vec<String>,
+    /// Serve an address that others can reach although nobody has to say who they are
+    #[arg(long, env = "STRANDLINE_ALLOW_ANONYMOUS", value_parser = clap::builder::BoolishValueParser::new(), num_args = 0..=1, default_value = "false", default_missing_value = "true", value_name = "BOOL")]
+    pub allow_anonymous: bool,
+    /// Where the state is.
+    #[command(flatten)]
+    pub database: DatabaseSettings,
+    /// Where the events come from.
+    #[command(flatten)]
+    pub kafka: KafkaSettings,
+    /// Where the files go.
+    #[command(flatten)]
+    pub work: WorkSettings,
+}
+
+/// Settings of `strandline snapshot`.
+#[derive(Debug, Args)]
+pub struct SnapshotSettings {
+    /// The topic
+    #[arg(long, value_parser = parse_topic)]
+    pub topic: TopicName,
+    /// First moment of the window, such as 2025-07-29T00:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub start: Timestamp,
+    /// First moment after the window
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub end: Timestamp,
+    /// Fail if offsets of the window are lost, after storing what is left
+    #[arg(long)]
+    pub fail_on_loss: bool,
+    /// Print the snapshot as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Where the state is.
+    #[command(flatten)]
+    pub database: DatabaseSettings,
+    /// Where the events come from.
+    #[command(flatten)]
+    pub kafka: KafkaSettings,
+    /// Where the files go.
+    #[command(flatten)]
+    pub work: WorkSettings,
+}
+
+/// Ends the program for an error of the command line: help and version as they are, anything
+/// else as one line that names the option and, if it has one, its environment variable.
+pub fn exit_with(error: &clap::Error) -> ! {
+    use clap::CommandFactory;
+    use clap::error::{ContextKind, ContextValue};
+    if !error.use_stderr()
+        || error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+    {
+        error.exit();
+    }
+    let text = error.to_string();
+    let line = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+    let option = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(option)) => option.split(' ').next().unwrap_or_default(),
+        _ => "",
+    };
+    let variable =
+        Cli::command().get_subcommands().flat_map(clap::Command::get_arguments).find_map(|arg| {
+            let name = arg.get_long().filter(|name| option == format!("--{name}"))?;
+            debug_assert!(!name.is_empty());
+            arg.get_env().map(|env| format!(" ({})", env.to_string_lossy()))
+        });
+    let hint = "; see strandline --help";
+    let _ = std::io::Write::write_all(
+        &mut std::io::stderr(),
+        format!("strandline: {line}{}{hint}\n", variable.unwrap_or_default()).as_bytes(),
+    );
+    std::process::exit(error.exit_code())
+}
+
+fn parse_time(text: &str) -> Result<Timestamp, String> {
+    Timestamp::parse(text).map_err(|error| error.to_string())
+}
+
+fn parse_topic(text: &str) -> Result<TopicName, String> {
+    TopicName::parse(text).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn bad_values_name_the_option() {
+        for (args, part) in [
+            (vec!["serve", "--lease-seconds", "0"], "--lease-seconds"),
+            (vec!["serve", "--listen", "8080"], "--listen"),
+            (vec!["snapshot", "--topic", "a b", "--start", "x"], "--topic"),
+            (
+                vec!["snapshot", "--topic", "a", "--start", "2025-07-29", "--end", "x"],
+                "date without a time",
+            ),
+        ] {
+            let error = Cli::try_parse_from([&["strandline"], args.as_slice()].concat())
+                .expect_err("a bad value");
+            assert!(error.to_string().contains(part), "{error}");
+            assert_eq!(error.exit_code(), 2);
+        }
+    }
+}
