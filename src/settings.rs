@@ -205,7 +205,9 @@ pub fn exit_with(error: &clap::Error) -> ! {
         error.exit();
     }
     let text = error.to_string();
-    let line = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+    let said = text.lines().map(str::trim).take_while(|line| !line.is_empty());
+    let line = said.collect::<Vec<_>>().join(" ");
+    let line = line.trim_start_matches("error: ");
     let option = match error.get(ContextKind::InvalidArg) {
         Some(ContextValue::String(option)) => option.split(' ').next().unwrap_or_default(),
         _ => "",

@@ -110,7 +110,7 @@ impl<'a> PlanTransaction<'a> {
     /// Says that the snapshot is one of this incarnation.
     pub async fn bind_snapshot(&self, snapshot_id: Uuid, topic: i64) -> Result<(), DbError> {
         let sql = "-- bind_snapshot
-            UPDATE snapshots SET topic = $2, updated_at = now() WHERE id = $1 AND topic IS NULL";
+            UPDATE snapshots SET topic = $2, updated_at = clock_timestamp() WHERE id = $1 AND topic IS NULL";
         self.tx.execute(sql, &[&snapshot_id, &topic]).await.attempt(WHAT)?;
         Ok(())
     }

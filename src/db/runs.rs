@@ -91,7 +91,7 @@ pub async fn finish_run(
         tx.execute(
             "-- record_result
              UPDATE snapshots SET completeness = $2, result = $3, run = $4, last_error = NULL,
-                 updated_at = now()
+                 updated_at = clock_timestamp()
              WHERE id = $1",
             &[
                 &task.snapshot_id,
@@ -242,7 +242,7 @@ async fn close_run(
          WITH closed AS (
              UPDATE runs SET outcome = $3, error = $4, finished_at = clock_timestamp()
              WHERE snapshot_id = $1 AND run = $2 AND outcome IS NULL RETURNING origin)
-         UPDATE snapshots SET updated_at = now(),
+         UPDATE snapshots SET updated_at = clock_timestamp(),
              last_error = CASE WHEN $4::jsonb IS NOT NULL AND (SELECT origin FROM closed) = 'sealer'
                  THEN $4 ELSE NULL END
          WHERE id = $1 AND EXISTS (SELECT FROM closed)",

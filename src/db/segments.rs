@@ -87,7 +87,7 @@ pub async fn commit_file(
         "-- count_commit
          WITH counted AS (UPDATE runs SET records_added = records_added + $3
              WHERE snapshot_id = $1 AND run = $2)
-         UPDATE snapshots SET last_error = NULL, updated_at = now() WHERE id = $1",
+         UPDATE snapshots SET last_error = NULL, updated_at = clock_timestamp() WHERE id = $1",
         &[&task.snapshot_id, &task.run, &records],
     )
     .await

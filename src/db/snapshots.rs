@@ -221,7 +221,7 @@ pub async fn request_snapshot(
                 "-- join_run
                  WITH joined AS (UPDATE runs SET origin = 'request'
                      WHERE snapshot_id = $1 AND run = $2 AND origin <> 'request')
-                 UPDATE snapshots SET run = $2, updated_at = now() WHERE id = $1 AND run <> $2",
+                 UPDATE snapshots SET run = $2, updated_at = clock_timestamp() WHERE id = $1 AND run <> $2",
                 &[&id, &run],
             )
             .await
@@ -253,7 +253,7 @@ async fn upsert_snapshot(
                  WHERE superseded_at IS NULL
              DO UPDATE SET on_loss = excluded.on_loss, labels = excluded.labels,
                  updated_at = CASE WHEN s.on_loss = excluded.on_loss AND s.labels = excluded.labels
-                     THEN s.updated_at ELSE now() END
+                     THEN s.updated_at ELSE clock_timestamp() END
              RETURNING id",
             &[
                 &new_id,
@@ -294,7 +294,7 @@ async fn add_run(
     tx.execute(
         "-- add_run
          WITH added AS (INSERT INTO runs (snapshot_id, run, origin) VALUES ($1, $2, 'request'))
-         UPDATE snapshots SET run = $2, last_error = NULL, updated_at = now() WHERE id = $1",
+         UPDATE snapshots SET run = $2, last_error = NULL, updated_at = clock_timestamp() WHERE id = $1",
         &[&id, &run],
     )
     .await

@@ -260,7 +260,7 @@ pub async fn retry_task(
                 available_at = clock_timestamp() + make_interval(secs => $4)
             WHERE id = $1 AND token = $2 AND attempt_id = $3 AND ended_at IS NULL
             RETURNING snapshot_id, lease_expires_at IS NULL AS will_retry),
-        told AS (UPDATE snapshots SET last_error = $6, updated_at = now()
+        told AS (UPDATE snapshots SET last_error = $6, updated_at = clock_timestamp()
             WHERE id IN (SELECT snapshot_id FROM failing))
         SELECT will_retry FROM failing";
     let row = client

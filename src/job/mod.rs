@@ -13,7 +13,7 @@ mod worker;
 use std::sync::Arc;
 
 pub use error::JobError;
-pub use worker::{WorkSource, work, work_until_idle};
+pub use worker::{WorkSource, work, work_once, work_until_idle};
 
 use crate::db::Database;
 use crate::kafka::{KafkaClient, KafkaConfig, KafkaError};

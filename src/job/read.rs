@@ -17,7 +17,7 @@ use crate::snapshot::{
     Event, Failure, FailureKind, OffsetRange, PartitionRange, RangeTally, TopicName, Window,
 };
 use crate::store::layout::object_name;
-use crate::store::{ObjectSink, UploadHandle};
+use crate::store::{ObjectSink, StoreError, UploadHandle};
 
 /// What one file took.
 pub(super) struct FileRead {
@@ -77,7 +77,7 @@ impl TaskReader {
     }
 }
 
-/// The store's own reason beats the one that the encoder saw.
+/// If the upload broke, the store's own reason beats the one that the encoder saw.
 async fn finish_upload(
     done: Result<PassEnd, JobError>,
     upload: UploadHandle,
@@ -86,7 +86,10 @@ async fn finish_upload(
 ) -> Result<FileRead, JobError> {
     let (end, uploaded) = match done {
         Err(error @ (JobError::DataFile(_) | JobError::Upload(_))) => {
-            return Err(upload.finish().await.err().map_or(error, JobError::Store));
+            return Err(match upload.finish().await {
+                Err(StoreError::Abandoned { .. }) | Ok(_) => error,
+                Err(cause) => JobError::Store(cause),
+            });
         }
         Err(error) => return Err(error),
         Ok(end) if !end.wrote => return Ok(end.file_read),

@@ -62,7 +62,10 @@ pub async fn work_until_idle(shells: &Shells, source: &WorkSource) -> Result<(),
 }
 
 /// Claims one task and does it; `false` if none is free.
-async fn work_once(
+///
+/// # Errors
+/// [`DbError`] if no task could be claimed.
+pub async fn work_once(
     shells: &Shells,
     source: &WorkSource,
     stopping: &CancellationToken,
@@ -94,6 +97,8 @@ async fn work_once(
     }
     .instrument(span)
     .await;
+    // What comes next may be for the others as well.
+    source.wake.notify_waiters();
     Ok(true)
 }
 

@@ -41,21 +41,18 @@ impl BoundaryFact {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
-        // Two stretches that do not meet can't be told as one; the newer says more about now.
-        let older = if later.older.start() <= self.older.end() {
-            OffsetRange::new(
-                self.older.start().min(later.older.start()),
-                self.older.end().max(later.older.end()),
-            )
+        // What lies above the boundary says nothing about it.
+        let below = |older: OffsetRange| offset.map_or(older, |o| older.split_at(o).0);
+        let (earlier, later) = (below(self.older), below(later.older));
+        let older = if later.is_empty() {
+            earlier
+        } else if earlier.is_empty() || later.start() > earlier.end() {
+            // Two stretches that do not meet can't be told as one; the newer reaches further.
+            later
         } else {
-            later.older
+            OffsetRange::new(earlier.start().min(later.start()), earlier.end().max(later.end()))
         };
-        let below_answer = offset.map_or(older.end(), |o| older.end().min(o));
-        BoundaryFact {
-            at: self.at,
-            offset,
-            older: OffsetRange::new(older.start().min(below_answer), below_answer),
-        }
+        BoundaryFact { at: self.at, offset, older }
     }
 }
 
@@ -99,6 +96,15 @@ mod tests {
         assert!(start_uncertain(50, at(100), &[first_look, later_time]));
         let all_retired = BoundaryFact::seen(at(100), None, 80, 80);
         assert!(start_uncertain(80, at(100), &[all_retired]));
+    }
+
+    #[test]
+    fn what_an_early_look_showed_is_not_forgotten_when_retention_has_passed() {
+        let early = BoundaryFact::seen(at(100), Some(1), 0, 3);
+        let late = BoundaryFact::seen(at(100), Some(2), 2, 4);
+        let facts = [early.merge(late)];
+        assert_eq!(resolve_boundary(at(100), &facts), Some(1));
+        assert!(!start_uncertain(1, at(100), &facts));
     }
 
     #[test]

@@ -1,0 +1,148 @@
+//! The whole path once: the flights of January 2013, day by day.
+
+use std::io::{BufRead, BufReader};
+
+use serde_json::Value;
+
+use crate::harness::{DAY, HOUR, Record, TestApp, TestTopic, record};
+
+const DAY_LENGTH: i64 = 24 * HOUR;
+
+/// 2013-01-01T00:00:00Z in milliseconds.
+const JANUARY: i64 = 1_356_998_400_000;
+
+fn flights() -> Vec<Record> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/data/flights-2013-01.ndjson.gz");
+    let file = flate2::read::GzDecoder::new(std::fs::File::open(path).expect("the data"));
+    let lines = BufReader::new(file).lines().map(|line| line.expect("UTF-8"));
+    let flight = |(number, line): (usize, String)| {
+        let event: Value = serde_json::from_str(&line).expect("JSON");
+        Record {
+            partition: (number % 4) as i32,
+            timestamp: event["timestamp"].as_i64().expect("milliseconds"),
+            key: event["key"].as_str().map(|key| key.as_bytes().to_vec()),
+            value: Some(event["value"].to_string().into_bytes()),
+            headers: Vec::new(),
+        }
+    };
+    lines.enumerate().map(flight).collect()
+}
+
+#[tokio::test]
+async fn a_month_of_flights_falls_into_its_days() {
+    let app = TestApp::spawn().await;
+    let topic = TestTopic::create(4, &[]).await;
+    let flights = flights();
+    topic.produce(&flights).await;
+    let mut counts = Vec::new();
+    for day in 0..32 {
+        let start = JANUARY - DAY + day * DAY_LENGTH;
+        let snapshot = app.snapshot(&topic.name, start, start + DAY_LENGTH).await;
+        assert_eq!(snapshot["state"], "succeeded", "{snapshot}");
+        assert_eq!(snapshot["completeness"], if day < 31 { "sealed" } else { "settled" });
+        assert_eq!(snapshot["result"]["lost_offsets"], 0);
+        assert_eq!(snapshot["result"]["out_of_window_records"], 0);
+        let of_day = flights.iter().filter(|flight| {
+            let since = flight.timestamp - JANUARY - day * DAY_LENGTH;
+            (0..DAY_LENGTH).contains(&since)
+        });
+        let records = snapshot["result"]["records"].as_u64().expect("a number") as usize;
+        assert_eq!(records, of_day.count(), "day {day}");
+        counts.push(records);
+    }
+    assert_eq!(counts.iter().sum::<usize>(), 27_004);
+    assert_eq!((counts[0], counts[31]), (697, 184));
+}
+
+#[tokio::test]
+async fn an_empty_topic_and_an_empty_window_end_at_once() {
+    let app = TestApp::spawn().await;
+    let topic = TestTopic::create(3, &[]).await;
+    let empty = app.snapshot(&topic.name, 0, HOUR).await;
+    assert_eq!(empty["state"], "succeeded");
+    assert_eq!(empty["completeness"], "settled");
+    assert_eq!(empty["progress"]["fraction"], 1.0);
+    assert_eq!(empty["result"]["records"], 0);
+    let later: Vec<Record> = (0..3).map(|partition| record(partition, 2 * HOUR, "later")).collect();
+    topic.produce(&later).await;
+    let sealed = app.snapshot(&topic.name, 0, HOUR).await;
+    assert_eq!(sealed["completeness"], "sealed");
+    assert_eq!(sealed["run"], 2);
+    assert_eq!(app.detail(&sealed, "files").await.len(), 0);
+    assert_eq!(app.detail(&sealed, "partitions").await.len(), 3);
+}
+
+#[tokio::test]
+async fn capture_offsets_records_the_ranges_and_copies_nothing() {
+    let app = TestApp::spawn().await;
+    let topic = TestTopic::create(1, &[]).await;
+    topic.produce(&[record(0, 0, "a"), record(0, 1, "b"), record(0, HOUR, "c")]).await;
+    let (status, asked) = app
+        .post(
+            "/v1/snapshots",
+            &serde_json::json!({
+                "topic": topic.name, "window_start": crate::harness::at(0),
+                "window_end": crate::harness::at(HOUR), "capture": "offsets",
+            }),
+        )
+        .await;
+    assert_eq!(status, 202);
+    app.work().await;
+    let (_, snapshot) = app.get(asked["links"]["self"].as_str().expect("a path")).await;
+    assert_eq!(snapshot["state"], "succeeded");
+    assert_eq!(snapshot["completeness"], "sealed");
+    assert_eq!(snapshot["result"]["records"], 0);
+    let partitions = app.detail(&snapshot, "partitions").await;
+    assert_eq!(partitions[0]["stored_offsets"], 2);
+    assert_eq!(partitions[0]["min_timestamp"], Value::Null);
+    assert_eq!(app.detail(&snapshot, "files").await.len(), 0);
+    // The events of the same window are another snapshot, and still all there.
+    let events = app.snapshot(&topic.name, 0, HOUR).await;
+    assert_ne!(events["id"], snapshot["id"]);
+    assert_eq!(events["result"]["records"], 2);
+}
+
+#[tokio::test]
+async fn a_large_range_becomes_many_files_of_about_the_target_size() {
+    let app = TestApp::spawn_with(strandline::job::WorkLimits {
+        lease_seconds: 30,
+        retry_seconds: 0,
+        grace_seconds: 600,
+        target_file_bytes: 64 * 1024,
+    })
+    .await;
+    let topic = TestTopic::create(2, &[]).await;
+    // Hard to compress, so that the size of the files is that of the events.
+    let noise = |seed: u64| -> String {
+        (0..40)
+            .map(|i| {
+                format!(
+                    "{:016x}",
+                    (seed * 40 + i).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(17)
+                )
+            })
+            .collect()
+    };
+    let records: Vec<Record> =
+        (0..2000).map(|i| record((i % 2) as i32, i, &noise(i as u64))).collect();
+    topic.produce(&records).await;
+    let snapshot = app.snapshot(&topic.name, 0, HOUR).await;
+    assert_eq!(snapshot["result"]["records"], 2000, "{snapshot}");
+    let files = app.detail(&snapshot, "files").await;
+    assert!(files.len() > 4, "{} files", files.len());
+    for file in &files {
+        assert!(file["bytes"].as_u64().expect("bytes") < 2 * 64 * 1024 + 16_384, "{file}");
+    }
+    assert_eq!(app.events(&snapshot).await.len(), 2000);
+    let on_disk = walk(app.files());
+    assert_eq!(on_disk, files.len(), "no object is left that no commit names");
+}
+
+/// How many files there are below a folder.
+fn walk(folder: &std::path::Path) -> usize {
+    std::fs::read_dir(folder)
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry").path())
+        .map(|path| if path.is_dir() { walk(&path) } else { 1 })
+        .sum()
+}

@@ -1,0 +1,498 @@
+//! What every test stands on: a Strandline of its own with its own database, files and
+//! port, and topics of its own on the shared broker.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::{HttpServer, web};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use serde_json::{Value, json};
+use strandline::api::{ApiState, Version, Waiters, application};
+use strandline::db::{self, Database, PoolLimits};
+use strandline::job::{Cluster, Shells, WorkLimits, WorkSource, work, work_once, work_until_idle};
+use strandline::kafka::{KafkaClient, KafkaConfig};
+use strandline::store::Store;
+use tokio::sync::{Notify, OnceCell};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use uuid::Uuid;
+
+/// 2025-07-29T00:00:00Z in milliseconds: the first moment of most tests' windows.
+pub const DAY: i64 = 1_753_747_200_000;
+pub const HOUR: i64 = 3_600_000;
+
+/// An RFC 3339 time, `millis` after [`DAY`].
+pub fn at(millis: i64) -> String {
+    strandline::snapshot::Timestamp::from_millis(DAY + millis).to_string()
+}
+
+fn service(variable: &str) -> String {
+    std::env::var(variable).unwrap_or_else(|_| {
+        panic!("{variable} is not set: run `make services-up` and `eval \"$(scripts/services.sh env)\"`, or `make test`")
+    })
+}
+
+pub fn brokers() -> String {
+    service("STRANDLINE_TEST_KAFKA")
+}
+
+/// The server's URL with another database.
+fn database_url(name: &str) -> String {
+    let url = service("STRANDLINE_TEST_DATABASE_URL");
+    let (server, _) = url.rsplit_once('/').expect("a URL with a database");
+    format!("{server}/{name}")
+}
+
+fn database(name: &str) -> Database {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Database::connect(&database_url(name), PoolLimits::default()).expect("a good URL")
+}
+
+async fn sql(db: &Database, text: &str) {
+    db.client().await.expect("a connection").batch_execute(text).await.expect("good SQL");
+}
+
+/// A database of our own, copied from one that is migrated once per test run.
+async fn new_database() -> (Database, String) {
+    static TEMPLATE: OnceCell<String> = OnceCell::const_new();
+    let template = TEMPLATE
+        .get_or_init(|| async {
+            let name = format!("template_{}", Uuid::new_v4().simple());
+            sql(&database("postgres"), &format!("CREATE DATABASE {name}")).await;
+            let db = database(&name);
+            db::migrate(&db).await.expect("migrations");
+            // A database with connections can't be copied.
+            db.close();
+            name
+        })
+        .await;
+    let name = format!("test_{}", Uuid::new_v4().simple());
+    let create = format!("CREATE DATABASE {name} TEMPLATE {template}");
+    // Copying needs the template for itself: one copy at a time, and the migration's own
+    // connection may take a moment to end.
+    static COPYING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    let _guard = COPYING.lock().await;
+    let client = database("postgres");
+    let client = client.client().await.expect("a connection");
+    for _ in 0..200 {
+        match client.batch_execute(&create).await {
+            Ok(()) => return (database(&name), name),
+            Err(error) if error.code().is_some_and(|code| code.code() == "55006") => {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            Err(error) => panic!("{create}: {error:?}"),
+        }
+    }
+    panic!("the template stays in use");
+}
+
+/// A running Strandline.
+pub struct TestApp {
+    pub shells: Shells,
+    pub url: String,
+    pub database_name: String,
+    pub http: reqwest::Client,
+    pub draining: CancellationToken,
+    wake: Arc<Notify>,
+    files: tempfile::TempDir,
+    _stopping: DropGuard,
+}
+
+impl TestApp {
+    /// Serves HTTP; tasks are done when [`TestApp::work`] is called.
+    pub async fn spawn() -> Self {
+        Self::spawn_with(WorkLimits {
+            lease_seconds: 30,
+            retry_seconds: 0,
+            grace_seconds: 600,
+            target_file_bytes: 128 * 1024 * 1024,
+        })
+        .await
+    }
+
+    pub async fn spawn_with(limits: WorkLimits) -> Self {
+        let (db, database_name) = new_database().await;
+        let files = tempfile::tempdir().expect("a folder");
+        let storage = url::Url::from_directory_path(files.path()).expect("an absolute path");
+        let config = KafkaConfig::new(&brokers(), "").expect("good settings");
+        let shells = Shells {
+            db: db.clone(),
+            cluster: Arc::new(Cluster::connect(config).expect("librdkafka")),
+            store: Store::open(storage.as_str()).expect("a store"),
+            limits,
+        };
+        let stopping = CancellationToken::new();
+        let wake = Arc::new(Notify::new());
+        let waiters = Waiters::default();
+        let draining = CancellationToken::new();
+        let url = serve(&shells, &waiters, &draining);
+        let (listen_db, listen_wake, stop) = (db, wake.clone(), stopping.clone());
+        tokio::spawn(async move {
+            let told = |notification: &db::Notification| {
+                if let Ok(id) = Uuid::try_parse(&notification.payload) {
+                    waiters.wake(id);
+                }
+                listen_wake.notify_waiters();
+            };
+            tokio::select! {
+                () = db::listen(&listen_db, &told, || waiters.wake_all()) => {}
+                () = stop.cancelled() => {}
+            }
+        });
+        let http = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .expect("a client");
+        TestApp {
+            shells,
+            url,
+            database_name,
+            http,
+            draining,
+            wake,
+            files,
+            _stopping: stopping.drop_guard(),
+        }
+    }
+
+    pub fn db(&self) -> &Database {
+        &self.shells.db
+    }
+
+    pub fn files(&self) -> &std::path::Path {
+        self.files.path()
+    }
+
+    pub fn database_url(&self) -> String {
+        database_url(&self.database_name)
+    }
+
+    fn source(&self, number: usize) -> WorkSource {
+        WorkSource { worker: format!("test/{number}"), only: None, wake: self.wake.clone() }
+    }
+
+    /// Does all tasks that are free, and those that they lead to.
+    pub async fn work(&self) {
+        work_until_idle(&self.shells, &self.source(0)).await.expect("work");
+    }
+
+    /// Does one task, if one is free.
+    pub async fn work_once(&self) -> bool {
+        let stop = CancellationToken::new();
+        work_once(&self.shells, &self.source(0), &stop).await.expect("work")
+    }
+
+    /// Starts workers that go on until the guard is dropped.
+    pub fn start_workers(&self, count: usize) -> DropGuard {
+        let stop = CancellationToken::new();
+        for number in 0..count {
+            tokio::spawn(work(self.shells.clone(), self.source(number), stop.clone()));
+        }
+        stop.drop_guard()
+    }
+
+    pub async fn get(&self, path: &str) -> (u16, Value) {
+        answer(self.http.get(format!("{}{path}", self.url))).await
+    }
+
+    pub async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        answer(self.http.post(format!("{}{path}", self.url)).json(body)).await
+    }
+
+    /// Asks for `[start, end)`, both in milliseconds after [`DAY`].
+    pub async fn ask(&self, topic: &str, start: i64, end: i64) -> (u16, Value) {
+        let body = json!({"topic": topic, "window_start": at(start), "window_end": at(end)});
+        self.post("/v1/snapshots", &body).await
+    }
+
+    /// Asks for a window, does the work, and gives the snapshot's document.
+    pub async fn snapshot(&self, topic: &str, start: i64, end: i64) -> Value {
+        let (status, asked) = self.ask(topic, start, end).await;
+        assert!(status == 202 || status == 200, "{status} {asked}");
+        self.work().await;
+        let (status, snapshot) = self.get(asked["links"]["self"].as_str().expect("a path")).await;
+        assert_eq!(status, 200);
+        snapshot
+    }
+
+    pub async fn detail(&self, snapshot: &Value, link: &str) -> Vec<Value> {
+        let (status, page) = self.get(snapshot["links"][link].as_str().expect("a path")).await;
+        assert_eq!(status, 200, "{page}");
+        page["items"].as_array().expect("items").clone()
+    }
+
+    /// The lines of a snapshot's event stream.
+    pub async fn events(&self, snapshot: &Value) -> Vec<Value> {
+        let path = snapshot["links"]["events"].as_str().expect("a path");
+        let response =
+            self.http.get(format!("{}{path}", self.url)).send().await.expect("an answer");
+        assert_eq!(response.status(), 200);
+        let text = response.text().await.expect("all of the stream");
+        text.lines().map(|line| serde_json::from_str(line).expect("JSON lines")).collect()
+    }
+}
+
+/// The status and the body, which is JSON or empty.
+pub async fn answer(request: reqwest::RequestBuilder) -> (u16, Value) {
+    let response = request.send().await.expect("an answer");
+    let status = response.status().as_u16();
+    let text = response.text().await.expect("a body");
+    (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+}
+
+fn serve(shells: &Shells, waiters: &Waiters, draining: &CancellationToken) -> String {
+    let state = web::Data::new(ApiState {
+        db: shells.db.clone(),
+        store: shells.store.clone(),
+        waiters: waiters.clone(),
+        clusters: vec!["default".to_owned()],
+        max_wait_seconds: 60,
+        queue_limit: 5,
+        allowed_origins: vec!["https://allowed.example".to_owned()],
+        version: Version {
+            version: "0.0.0".to_owned(),
+            commit: "test".to_owned(),
+            librdkafka: KafkaClient::librdkafka_version(),
+            schema_version: db::expected_version(),
+        },
+        draining: draining.clone(),
+        metrics: Arc::new(|| "metrics\n".to_owned()),
+    });
+    let server = HttpServer::new(move || application().0.app_data(state.clone()))
+        .workers(1)
+        .disable_signals()
+        .bind("127.0.0.1:0")
+        .expect("a free port");
+    let url = format!("http://{}", server.addrs()[0]);
+    tokio::spawn(server.run());
+    url
+}
+
+// Topics ------------------------------------------------------------------------------------
+
+/// What to produce.
+#[derive(Clone, Default)]
+pub struct Record {
+    pub partition: i32,
+    pub timestamp: i64,
+    pub key: Option<Vec<u8>>,
+    pub value: Option<Vec<u8>>,
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+}
+
+/// A record with a value, `millis` after [`DAY`].
+pub fn record(partition: i32, millis: i64, value: &str) -> Record {
+    Record {
+        partition,
+        timestamp: DAY + millis,
+        value: Some(value.as_bytes().to_vec()),
+        ..Record::default()
+    }
+}
+
+/// An event as an ordinary consumer returns it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    pub partition: i32,
+    pub offset: i64,
+    pub timestamp: Option<i64>,
+    pub key: Option<Vec<u8>>,
+    pub value: Option<Vec<u8>>,
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+}
+
+/// A topic of our own.
+pub struct TestTopic {
+    pub name: String,
+    admin: AdminClient<DefaultClientContext>,
+}
+
+fn config() -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", brokers());
+    config
+}
+
+impl TestTopic {
+    pub async fn create(partitions: i32, settings: &[(&str, &str)]) -> Self {
+        let admin = config().create().expect("a client");
+        let topic = TestTopic { name: format!("t-{}", Uuid::new_v4().simple()), admin };
+        topic.make(partitions, settings).await;
+        topic
+    }
+
+    async fn make(&self, partitions: i32, settings: &[(&str, &str)]) {
+        let mut new = NewTopic::new(&self.name, partitions, TopicReplication::Fixed(1));
+        for (name, value) in settings {
+            new = new.set(name, value);
+        }
+        // A topic that was just deleted may still be on its way out.
+        for _ in 0..100 {
+            let made = self.admin.create_topics([&new], &AdminOptions::new()).await;
+            if made.expect("an answer").into_iter().all(|topic| topic.is_ok()) {
+                return self.until_known(partitions);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("can't make topic {}", self.name);
+    }
+
+    /// Waits until the broker tells of all partitions and their leaders.
+    fn until_known(&self, partitions: i32) {
+        let client = self.admin.inner();
+        for _ in 0..500 {
+            let metadata = client.fetch_metadata(Some(&self.name), Duration::from_secs(10));
+            let metadata = metadata.expect("metadata");
+            let known = metadata.topics()[0].partitions();
+            if known.len() == partitions as usize && known.iter().all(|p| p.leader() >= 0) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("the broker does not tell of topic {}", self.name);
+    }
+
+    /// Waits until the last stable offset of a partition is `offset`.
+    pub fn until_stable(&self, partition: i32, offset: i64) {
+        let consumer: BaseConsumer = config().create().expect("a consumer");
+        for _ in 0..1000 {
+            let watermarks =
+                consumer.fetch_watermarks(&self.name, partition, Duration::from_secs(10));
+            if watermarks.expect("watermarks").1 >= offset {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("the last stable offset of {} stays below {offset}", self.name);
+    }
+
+    pub async fn delete(&self) {
+        let deleted = self.admin.delete_topics(&[&self.name], &AdminOptions::new()).await;
+        assert!(deleted.expect("an answer").iter().all(Result::is_ok));
+    }
+
+    /// Deletes the topic and makes it again.
+    pub async fn recreate(&self, partitions: i32) {
+        self.delete().await;
+        self.make(partitions, &[]).await;
+    }
+
+    pub async fn add_partitions(&self, total: i32) {
+        let new = NewPartitions::new(&self.name, total as usize);
+        let made = self.admin.create_partitions([&new], &AdminOptions::new()).await;
+        assert!(made.expect("an answer").iter().all(Result::is_ok));
+        self.until_known(total);
+    }
+
+    /// Deletes everything below `offset`, as retention would.
+    pub async fn delete_below(&self, partition: i32, offset: i64) {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&self.name, partition, Offset::Offset(offset))
+            .expect("an offset");
+        self.admin.delete_records(&list, &AdminOptions::new()).await.expect("deleted");
+    }
+
+    pub async fn produce(&self, records: &[Record]) {
+        self.produce_with(records, &[]).await;
+    }
+
+    /// Produces in order, acknowledged; a batch's worth at a time.
+    pub async fn produce_with(&self, records: &[Record], settings: &[(&str, &str)]) {
+        let mut config = config();
+        config.set("enable.idempotence", "true").set("linger.ms", "5");
+        for (name, value) in settings {
+            config.set(*name, *value);
+        }
+        let producer: FutureProducer = config.create().expect("a producer");
+        self.send(&producer, records).await;
+    }
+
+    async fn send(&self, producer: &FutureProducer, records: &[Record]) {
+        let mut sent = Vec::new();
+        for record in records {
+            let mut headers = OwnedHeaders::new();
+            for (key, value) in &record.headers {
+                headers = headers.insert(Header { key, value: value.as_deref() });
+            }
+            let mut message = FutureRecord::<[u8], [u8]>::to(&self.name)
+                .partition(record.partition)
+                .timestamp(record.timestamp)
+                .headers(headers);
+            message.key = record.key.as_deref();
+            message.payload = record.value.as_deref();
+            sent.push(producer.send_result(message).map_err(|(error, _)| error).expect("queued"));
+        }
+        for delivery in sent {
+            delivery.await.expect("a report").map_err(|(error, _)| error).expect("delivered");
+        }
+    }
+
+    /// Produces in a transaction; an open one ends with the producer that is returned.
+    pub async fn transaction(&self, records: &[Record], end: TransactionEnd) -> FutureProducer {
+        let mut config = config();
+        config.set("transactional.id", Uuid::new_v4().to_string());
+        let producer: FutureProducer = config.create().expect("a producer");
+        let wait = Duration::from_secs(30);
+        producer.init_transactions(wait).expect("a coordinator");
+        producer.begin_transaction().expect("begun");
+        self.send(&producer, records).await;
+        match end {
+            TransactionEnd::Commit => producer.commit_transaction(wait).expect("committed"),
+            TransactionEnd::Abort => producer.abort_transaction(wait).expect("aborted"),
+            TransactionEnd::LeaveOpen => {}
+        }
+        producer
+    }
+
+    /// Everything that Kafka returns of the topic, read by an ordinary consumer until the
+    /// end of each partition: the oracle.
+    pub fn read_all(&self) -> Vec<Seen> {
+        let mut config = config();
+        config.set("group.id", "oracle").set("enable.partition.eof", "true");
+        config.set("auto.offset.reset", "earliest").set("enable.auto.commit", "false");
+        let consumer: BaseConsumer = config.create().expect("a consumer");
+        let metadata = consumer.fetch_metadata(Some(&self.name), Duration::from_secs(10));
+        let partitions = metadata.expect("metadata").topics()[0].partitions().len();
+        let mut list = TopicPartitionList::new();
+        for partition in 0..partitions as i32 {
+            list.add_partition_offset(&self.name, partition, Offset::Beginning).expect("an offset");
+        }
+        consumer.assign(&list).expect("assigned");
+        let (mut seen, mut ended) = (Vec::new(), 0);
+        while ended < partitions {
+            match consumer.poll(Duration::from_secs(30)).expect("an event or the end") {
+                Ok(message) => seen.push(as_seen(&message)),
+                Err(rdkafka::error::KafkaError::PartitionEOF(_)) => ended += 1,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        seen.sort_by_key(|event| (event.partition, event.offset));
+        seen
+    }
+}
+
+/// How a transaction ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum TransactionEnd {
+    Commit,
+    Abort,
+    LeaveOpen,
+}
+
+fn as_seen(message: &impl Message) -> Seen {
+    let headers = message.headers().map_or_else(Vec::new, |headers| {
+        headers.iter().map(|h| (h.key.to_owned(), h.value.map(<[u8]>::to_vec))).collect()
+    });
+    Seen {
+        partition: message.partition(),
+        offset: message.offset(),
+        timestamp: message.timestamp().to_millis(),
+        key: message.key().map(<[u8]>::to_vec),
+        value: message.payload().map(<[u8]>::to_vec),
+        headers,
+    }
+}

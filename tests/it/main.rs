@@ -1,0 +1,15 @@
+//! Tests against a real Kafka, a real Postgres and real files, in one binary.
+//!
+//! `make test` brings what they need. By hand: `make services-up`, then
+//! `eval "$(scripts/services.sh env)"` and `cargo test`.
+
+mod api;
+mod command_line;
+mod first_light;
+mod harness;
+mod leases;
+mod loss;
+mod overlap;
+mod rows;
+mod schema;
+mod topics;

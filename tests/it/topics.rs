@@ -1,0 +1,84 @@
+//! Topics that are not there, made again, or grow.
+
+use crate::harness::{HOUR, Record, TestApp, TestTopic, record};
+
+#[tokio::test]
+async fn a_topic_that_does_not_exist_fails_the_run_and_is_not_made() {
+    let app = TestApp::spawn().await;
+    let snapshot = app.snapshot("no-such-topic", 0, HOUR).await;
+    assert_eq!(snapshot["state"], "failed");
+    assert_eq!(snapshot["error"]["code"], "TOPIC_NOT_FOUND");
+    assert_eq!(snapshot["progress"]["fraction"], 0.0);
+    let again = app.snapshot("no-such-topic", 0, HOUR).await;
+    assert_eq!(again["id"], snapshot["id"]);
+    assert_eq!(again["run"], 2);
+    assert_eq!(again["error"]["code"], "TOPIC_NOT_FOUND");
+}
+
+#[tokio::test]
+async fn a_topic_made_again_is_another_topic() {
+    let app = TestApp::spawn().await;
+    let topic = TestTopic::create(1, &[]).await;
+    topic.produce(&[record(0, 0, "old"), record(0, HOUR, "end")]).await;
+    let old = app.snapshot(&topic.name, 0, HOUR).await;
+    let unsealed = app.snapshot(&topic.name, HOUR, 2 * HOUR).await;
+    topic.recreate(1).await;
+    let new: Vec<Record> = (0..5).map(|i| record(0, i, "new")).collect();
+    topic.produce(&new).await;
+    topic.produce(&[record(0, HOUR, "end")]).await;
+    // A run of the old one meets the new one, keeps what is stored, and says so.
+    let met = app.snapshot(&topic.name, HOUR, 2 * HOUR).await;
+    assert_eq!(met["id"], unsealed["id"]);
+    assert_eq!(met["error"]["code"], "TOPIC_RECREATED");
+    assert_eq!(app.events(&met).await.len(), 1);
+    // From now on the same request means the new one.
+    let fresh = app.snapshot(&topic.name, 0, HOUR).await;
+    assert_ne!(fresh["id"], old["id"]);
+    assert_ne!(fresh["topic_id"], old["topic_id"]);
+    assert_eq!(fresh["result"]["records"], 5);
+    let (_, kept) = app.get(old["links"]["self"].as_str().expect("a path")).await;
+    assert_eq!(kept["state"], "succeeded");
+    assert_eq!(app.events(&kept).await[0]["value"], "old");
+}
+
+#[tokio::test]
+async fn a_partition_that_appears_later_begins_at_the_boundary_that_was_sealed() {
+    let app = TestApp::spawn().await;
+    let topic = TestTopic::create(1, &[]).await;
+    topic.produce(&[record(0, 0, "a"), record(0, HOUR, "b"), record(0, 2 * HOUR, "c")]).await;
+    let first = app.snapshot(&topic.name, 0, HOUR).await;
+    assert_eq!(first["completeness"], "sealed");
+    topic.add_partitions(2).await;
+    // Late, of the sealed first hour: it must fall into a later window, not into none.
+    topic
+        .produce(&[record(1, 5, "late"), record(1, HOUR + 5, "d"), record(1, 2 * HOUR, "e")])
+        .await;
+    let second = app.snapshot(&topic.name, HOUR, 2 * HOUR).await;
+    assert_eq!(second["completeness"], "sealed");
+    assert_eq!(second["result"]["records"], 3);
+    assert_eq!(second["result"]["out_of_window_records"], 1);
+    assert_eq!(app.detail(&second, "partitions").await[1]["start_offset"], 0);
+    let (_, first) = app.get(first["links"]["self"].as_str().expect("a path")).await;
+    assert_eq!(app.detail(&first, "partitions").await.len(), 1);
+}
+
+#[tokio::test]
+async fn two_hundred_partitions_are_a_few_files_not_two_hundred() {
+    let app = TestApp::spawn().await;
+    let topic = TestTopic::create(200, &[]).await;
+    let records: Vec<Record> = (0..200).map(|partition| record(partition, 0, "x")).collect();
+    topic.produce(&records).await;
+    let snapshot = app.snapshot(&topic.name, 0, HOUR).await;
+    assert_eq!(snapshot["result"]["records"], 200, "{snapshot}");
+    assert_eq!(snapshot["result"]["files"], 1);
+    let (_, page) = app
+        .get(&format!("{}?limit=150", snapshot["links"]["partitions"].as_str().expect("a path")))
+        .await;
+    assert_eq!(page["items"].as_array().map(Vec::len), Some(150));
+    let cursor = page["next_cursor"].as_str().expect("another page");
+    let path = snapshot["links"]["partitions"].as_str().expect("a path");
+    let (_, rest) = app.get(&format!("{path}?limit=150&cursor={cursor}")).await;
+    assert_eq!(rest["items"].as_array().map(Vec::len), Some(50));
+    assert_eq!(rest["items"][0]["partition"], 150);
+    assert_eq!(rest["next_cursor"], serde_json::Value::Null);
+}
