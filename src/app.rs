@@ -104,7 +104,6 @@ impl State {
     /// # Errors
     /// [`AppError`], which names the setting to look at.
     pub async fn open(settings: &DatabaseSettings, sharing: Sharing) -> Result<Self, AppError> {
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let (url, embedded) = match settings.database_url.as_deref().filter(|url| !url.is_empty()) {
             Some(url) => (url.to_owned(), None),
             None => {
@@ -140,32 +139,39 @@ impl State {
     }
 }
 
-/// Builds the shells that work is done with.
+/// Where events come from and go to: what can be checked before anything is started.
+pub struct Ends {
+    cluster: Cluster,
+    store: Store,
+}
+
+/// Prepares where events come from and go to. Asks no server yet.
 ///
 /// # Errors
 /// [`AppError`], which names the setting to look at.
-pub fn shells(
-    db: &Database,
-    data_dir: &Path,
-    kafka: &KafkaSettings,
-    work: &WorkSettings,
-) -> Result<Shells, AppError> {
+pub fn ends(data_dir: &Path, kafka: &KafkaSettings, work: &WorkSettings) -> Result<Ends, AppError> {
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let config = KafkaConfig::new(&kafka.kafka_brokers, &kafka.kafka_properties)?;
     let storage_url = match work.storage_url.as_deref().filter(|url| !url.is_empty()) {
         Some(url) => url.to_owned(),
         None => default_storage_url(data_dir)?,
     };
-    Ok(Shells {
+    Ok(Ends { cluster: Cluster::connect(config)?, store: Store::open(&storage_url)? })
+}
+
+/// Puts the shells together that work is done with.
+pub fn shells(db: &Database, ends: Ends, work: &WorkSettings) -> Shells {
+    Shells {
         db: db.clone(),
-        cluster: Arc::new(Cluster::connect(config)?),
-        store: Store::open(&storage_url)?,
+        cluster: Arc::new(ends.cluster),
+        store: ends.store,
         limits: WorkLimits {
             lease_seconds: work.lease_seconds,
             retry_seconds: work.retry_seconds,
             grace_seconds: work.grace_seconds,
             target_file_bytes: work.target_file_bytes,
         },
-    })
+    }
 }
 
 fn default_storage_url(data_dir: &Path) -> Result<String, AppError> {
@@ -189,11 +195,13 @@ pub fn worker_count(work: &WorkSettings) -> usize {
 /// [`AppError`] if it can't start.
 pub async fn serve(settings: ServeSettings) -> Result<(), AppError> {
     check_listen(settings.listen, settings.allow_anonymous)?;
+    let ends = ends(&settings.database.data_dir, &settings.kafka, &settings.work)?;
     // Before anything is started, so that a taken port costs nothing.
     let listener = std::net::TcpListener::bind(settings.listen)
         .map_err(AppError::io(format!("listen on {} (STRANDLINE_LISTEN)", settings.listen)))?;
     let mut state = State::open(&settings.database, Sharing::Refuse).await?;
-    let served = run(&settings, &mut state, listener).await;
+    let shells = shells(&state.db, ends, &settings.work);
+    let served = run(&settings, &mut state, shells, listener).await;
     state.close();
     served
 }
@@ -214,9 +222,9 @@ fn check_listen(listen: SocketAddr, allow_anonymous: bool) -> Result<(), AppErro
 async fn run(
     settings: &ServeSettings,
     state: &mut State,
+    shells: Shells,
     listener: std::net::TcpListener,
 ) -> Result<(), AppError> {
-    let shells = shells(&state.db, &settings.database.data_dir, &settings.kafka, &settings.work)?;
     let librdkafka = KafkaClient::librdkafka_version();
     let recorder = metrics::install(COMMIT, &librdkafka)?;
     let (draining, stopping) = (CancellationToken::new(), CancellationToken::new());
@@ -351,6 +359,7 @@ pub async fn stop_signal() -> &'static str {
 /// # Errors
 /// [`AppError`] if the database can't be reached or migrated.
 pub async fn migrate(settings: &DatabaseSettings) -> Result<(), AppError> {
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let state = State::open(settings, Sharing::Join).await?;
     let version = db::expected_version();
     let done = print(&format!("the database's schema is at version {version}\n"));

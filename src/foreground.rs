@@ -37,13 +37,11 @@ const FILES_SHOWN: i64 = 10;
 pub async fn snapshot(settings: SnapshotSettings) -> Result<ExitCode, AppError> {
     let window = Window::new(settings.start, settings.end)
         .map_err(|error| AppError::setting("--end", error))?;
+    let ends = app::ends(&settings.database.data_dir, &settings.kafka, &settings.work)?;
     let state = State::open(&settings.database, Sharing::Join).await?;
-    let done = async {
-        let shells =
-            app::shells(&state.db, &settings.database.data_dir, &settings.kafka, &settings.work)?;
-        take(&settings, window, &shells).await
-    }
-    .await;
+    let shells = app::shells(&state.db, ends, &settings.work);
+    let done = take(&settings, window, &shells).await;
+    drop(shells);
     state.close();
     done
 }

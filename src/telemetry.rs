@@ -14,6 +14,8 @@ use crate::settings::{LogFormat, LogSettings};
 pub fn start(settings: &LogSettings, default_filter: &str) -> Result<(), ParseError> {
     let wanted = settings.filter.as_deref().filter(|filter| !filter.is_empty());
     let filter = EnvFilter::builder().parse(wanted.unwrap_or(default_filter))?;
+    // The driver logs statements with their values at debug: events' keys could be among them.
+    let filter = filter.add_directive("tokio_postgres=info".parse()?);
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -55,21 +55,21 @@ pub(super) const fn has_ended(state: State) -> bool {
     }
 }
 
-/// Whether the caller has what it expects; else the problem that says why not.
+/// Whether there is what the caller expects; else the problem that says why not. What was
+/// good enough before stays so while it is brought up to date once more.
 pub(super) fn check(row: &SnapshotRow, expect: Expect) -> Result<(), Problem> {
+    let was_good = matches!(row.completeness, Some(Completeness::Settled | Completeness::Sealed));
+    if !has_ended(row.state) && was_good && expect.met_by(row.completeness) {
+        return Ok(());
+    }
+    check_run(row, expect)
+}
+
+/// As [`check`], but of the run that was just asked for.
+pub(super) fn check_run(row: &SnapshotRow, expect: Expect) -> Result<(), Problem> {
     let topic = &row.topic;
     match row.state {
         State::Succeeded if expect.met_by(row.completeness) => Ok(()),
-        // Good enough before, and being brought up to date once more.
-        State::Queued | State::Running
-            if expect.met_by(row.completeness)
-                && matches!(
-                    row.completeness,
-                    Some(Completeness::Settled | Completeness::Sealed)
-                ) =>
-        {
-            Ok(())
-        }
         State::Succeeded => Err(Problem::new(
             ProblemCode::NotReady,
             format!(
@@ -90,7 +90,7 @@ pub(super) fn check(row: &SnapshotRow, expect: Expect) -> Result<(), Problem> {
             ))
         }
         State::Failed => {
-            let error = row.error.as_ref().map(RunError::from);
+            let error = row.error.as_ref().map(|error| Box::new(RunError::from(error)));
             let why = row.error.as_ref().map_or_else(String::new, ToString::to_string);
             Err(Problem {
                 run_error: error,

@@ -164,7 +164,7 @@ pub struct Problem {
     /// The fields that are bad.
     pub errors: Vec<FieldProblem>,
     /// Why the run failed.
-    pub run_error: Option<RunError>,
+    pub run_error: Option<Box<RunError>>,
     /// When to ask again, in seconds.
     pub retry_after_seconds: Option<u32>,
     /// The methods that the path knows.
@@ -250,7 +250,7 @@ impl Problem {
             retryable: self.code.is_retryable(),
             request_id,
             errors: &self.errors,
-            error: self.run_error.as_ref(),
+            error: self.run_error.as_deref(),
         };
         let body = serde_json::to_string(&document).unwrap_or_default();
         response.content_type("application/problem+json").body(body + "\n")

@@ -69,12 +69,12 @@ pub(super) async fn create_snapshot(
     if seconds > 0 {
         let enough = |row: &SnapshotRow| match expect {
             None => has_ended(row.state),
-            Some(expect) => settled_outcome(row, expect),
+            Some(expect) => is_final(outcome::check_run(row, expect)),
         };
         row = outcome::wait_for(&state, row.id, seconds, enough).await?.unwrap_or(row);
     }
     if let Some(expect) = expect {
-        outcome::check(&row, expect).map_err(in_time)?;
+        outcome::check_run(&row, expect).map_err(in_time)?;
     }
     let done = action == RequestAction::Replay || (seconds > 0 && has_ended(row.state));
     let mut response = if done || expect.is_some() {
@@ -91,12 +91,9 @@ pub(super) async fn create_snapshot(
     Ok(json(&mut response, &Snapshot::from(&row)))
 }
 
-/// Whether waiting longer can't change what `expect` says.
-fn settled_outcome(row: &SnapshotRow, expect: Expect) -> bool {
-    match outcome::check(row, expect) {
-        Ok(()) => true,
-        Err(problem) => problem.code != ProblemCode::NotReady,
-    }
+/// Whether waiting longer can't change what was found.
+fn is_final(found: Result<(), Problem>) -> bool {
+    found.map_or_else(|problem| problem.code != ProblemCode::NotReady, |()| true)
 }
 
 /// On POST, "not ready" is an answer to "within this time", not to "is it there".
@@ -214,7 +211,7 @@ pub(super) async fn get_snapshot_result(
     let expect = Expect::read(&params)?.unwrap_or(Expect::Succeeded);
     let wait = outcome::wait_seconds(&request, &params, state.max_wait_seconds)?;
     let id = snapshot_id(&id)?;
-    let enough = |row: &SnapshotRow| settled_outcome(row, expect);
+    let enough = |row: &SnapshotRow| is_final(outcome::check(row, expect));
     let row = outcome::wait_for(&state, id, wait.unwrap_or(0), enough).await?;
     let row = row.ok_or_else(|| not_found(id))?;
     outcome::check(&row, expect).map_err(|problem| Problem {

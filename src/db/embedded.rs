@@ -27,8 +27,13 @@ use std::{
 use self::{home::Home, programs::Programs, server::Server};
 use super::error::DbError;
 
+/// How long to wait for the lock. A process that was killed holds it until it is all gone.
+const REFUSE_PATIENCE: Duration = Duration::from_secs(2);
 /// How long to wait for the server of another process to come up.
 const JOIN_PATIENCE: Duration = Duration::from_secs(15);
+
+/// Between two looks at something that is about to happen.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// What to do when another process runs the server of this data directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,18 +72,25 @@ impl EmbeddedPostgres {
         let data_dir =
             fs::canonicalize(data_dir).map_err(file_error("find the data directory", data_dir))?;
         let programs = programs.map(Path::to_owned);
-        let found = wait_for(JOIN_PATIENCE, || {
+        let patience = match sharing {
+            Sharing::Refuse => REFUSE_PATIENCE,
+            Sharing::Join => JOIN_PATIENCE,
+        };
+        let found = wait_for(patience, PAUSE, || {
             if let Some(owned) = Owned::take(&data_dir, programs.as_deref())? {
                 return Ok(Some((owned.home.url(), Some(owned))));
             }
             match sharing {
-                Sharing::Refuse => Err(DbError::DataDirInUse { data_dir: data_dir.clone() }),
+                Sharing::Refuse => Ok(None),
                 Sharing::Join => Ok(published_url(&data_dir).map(|url| (url, None))),
             }
         })?;
-        let (url, owned) = found.ok_or_else(|| DbError::Server {
-            attempted: "join the database of the strandline that runs in this data directory",
-            reason: format!("it does not answer within {} s", JOIN_PATIENCE.as_secs()),
+        let (url, owned) = found.ok_or_else(|| match sharing {
+            Sharing::Refuse => DbError::DataDirInUse { data_dir: data_dir.clone() },
+            Sharing::Join => DbError::Server {
+                attempted: "join the database of the strandline that runs in this data directory",
+                reason: format!("it does not answer within {} s", JOIN_PATIENCE.as_secs()),
+            },
         })?;
         Ok(EmbeddedPostgres { data_dir, programs, url, owned })
     }
@@ -213,18 +225,18 @@ fn try_lock(path: &Path) -> Result<Option<File>, DbError> {
     }
 }
 
-/// Looks again and again until there is something, or until `patience` is over.
+/// Looks again and again, with a pause in between, until there is something or `patience`
+/// is over. Looks are counted, not timed: nothing in here needs to know what time it is.
 fn wait_for<T>(
     patience: Duration,
+    pause: Duration,
     mut look: impl FnMut() -> Result<Option<T>, DbError>,
 ) -> Result<Option<T>, DbError> {
-    const PAUSE: Duration = Duration::from_millis(20);
-    // Counted, not timed: nothing in here needs to know what time it is.
-    for _ in 0..patience.as_millis() / PAUSE.as_millis() {
+    for _ in 0..patience.as_millis() / pause.as_millis() {
         if let Some(found) = look()? {
             return Ok(Some(found));
         }
-        thread::sleep(PAUSE);
+        thread::sleep(pause);
     }
     look()
 }

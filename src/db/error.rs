@@ -50,6 +50,14 @@ pub enum DbError {
         /// How long we waited.
         timeout: Duration,
     },
+    /// The server has a connection, and says nothing more on it.
+    #[error("can't use postgres at {server}: no answer within {} s", timeout.as_secs())]
+    AnswerTimeout {
+        /// Host and database, without user and password.
+        server: String,
+        /// How long we waited.
+        timeout: Duration,
+    },
     /// The pool gave no connection.
     #[error("can't {operation}: {}", pool_reason(source))]
     Pool {
@@ -113,7 +121,7 @@ pub enum DbError {
         path: PathBuf,
     },
     /// A file or directory of the private PostgreSQL can't be used.
-    #[error("can't {attempted} {}: {source}", path.display())]
+    #[error("can't {attempted} {}: {source}{}", path.display(), file_hint(source))]
     File {
         /// What was attempted.
         attempted: &'static str,
@@ -141,7 +149,7 @@ impl DbError {
     /// Whether doing the same again, unchanged, may help.
     pub fn is_retryable(&self) -> bool {
         match self {
-            DbError::ConnectTimeout { .. } => true,
+            DbError::ConnectTimeout { .. } | DbError::AnswerTimeout { .. } => true,
             DbError::Pool { source, .. } => !matches!(source, PoolError::NoRuntimeSpecified),
             // Wrong credentials or a missing database stay so until someone acts.
             DbError::Connect { source, .. } => {
@@ -160,7 +168,10 @@ impl DbError {
     /// What a run that failed for this is said to have failed for.
     pub fn failure_kind(&self) -> FailureKind {
         let unavailable = match self {
-            DbError::Connect { .. } | DbError::ConnectTimeout { .. } | DbError::Pool { .. } => true,
+            DbError::Connect { .. }
+            | DbError::ConnectTimeout { .. }
+            | DbError::AnswerTimeout { .. }
+            | DbError::Pool { .. } => true,
             DbError::Statement { source, .. } => {
                 connection_lost(source) || source.code().is_some_and(overloaded)
             }
@@ -319,12 +330,24 @@ fn connect_hint(error: &PgError) -> &'static str {
         "; use the host name of its certificate, or sslmode=verify-ca"
     } else if told("CaUsedAsEndEntity") {
         "; the server shows an authority's certificate as its own: sign one for the server with it"
+    } else if told("UnsupportedCertVersion") {
+        "; the server's certificate is of the old version 1: sign it anew with a subjectAltName"
     } else if told("does not support TLS") {
         "; turn ssl on there, or use another sslmode"
     } else if io_error(error).is_some() {
         "; is it running, and is STRANDLINE_DATABASE_URL right?"
     } else {
         ""
+    }
+}
+
+fn file_hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "; run as the user that owns it, or choose another STRANDLINE_DATA_DIR"
+        }
+        io::ErrorKind::StorageFull => "; make room, or choose another STRANDLINE_DATA_DIR",
+        _ => "",
     }
 }
 
@@ -357,5 +380,73 @@ fn migration_reason(error: &refinery::Error) -> String {
             None => step.clone(),
         },
         kind => kind.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::{
+        embedded::tests::TestServer,
+        pool::{Client, Database, PoolLimits},
+    };
+
+    async fn fails(client: &Client, sql: &str) -> DbError {
+        client.batch_execute(sql).await.attempt("do it").expect_err(sql)
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_told_without_sql_and_values() {
+        let server = TestServer::start();
+        let database = server.database();
+        let client = database.client().await.expect("a connection");
+        client
+            .batch_execute(
+                "CREATE TABLE t (r int8range, EXCLUDE USING gist (r WITH &&));
+                 INSERT INTO t VALUES ('[4711,4712)')",
+            )
+            .await
+            .expect("a table");
+
+        let conflict = fails(&client, "INSERT INTO t VALUES ('[4711,4799)')").await;
+        assert!(conflict.is_conflict() && !conflict.is_retryable());
+        assert_eq!(conflict.failure_kind(), FailureKind::Internal);
+        assert!(conflict.to_string().contains("t_r_excl"), "{conflict}");
+        let syntax = fails(&client, "SELECT geheim FROM 'x").await;
+        let lost = fails(&client, "DO $$ BEGIN RAISE SQLSTATE '40001'; END $$").await;
+        assert!(lost.is_serialization() && lost.is_retryable());
+        let deadlock = fails(&client, "DO $$ BEGIN RAISE SQLSTATE '40P01'; END $$").await;
+        assert!(deadlock.is_serialization() && !deadlock.is_connection_lost());
+        let slow = fails(&client, "SET statement_timeout TO 20; SELECT pg_sleep(10)").await;
+        assert!(slow.is_retryable(), "{slow}");
+        assert_eq!(slow.failure_kind(), FailureKind::DatabaseUnavailable);
+        for error in [conflict, syntax, lost, deadlock, slow] {
+            let text = error.to_string();
+            assert!(text.starts_with("can't do it: "), "{text}");
+            assert!(!text.contains("4711") && !text.contains("SELECT") && !text.contains("geheim"));
+        }
+        drop(client);
+
+        let limits = PoolLimits::default();
+        let wrong = format!("{}-missing", server.database_url());
+        let missing = Database::connect(&wrong, limits).expect("a url").ping().await;
+        let missing = missing.expect_err("no such database");
+        assert!(missing.to_string().contains("create the database"), "{missing}");
+        assert!(!missing.is_retryable());
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_not_there() {
+        let url = "postgres://u:geheim@127.0.0.1:1/d";
+        let database = Database::connect(url, PoolLimits::default()).expect("a url");
+        let error = database.ping().await.expect_err("nobody listens");
+        assert!(error.is_retryable());
+        assert_eq!(error.failure_kind(), FailureKind::DatabaseUnavailable);
+        let text = error.to_string();
+        assert!(
+            text.contains("127.0.0.1:1, database d") && text.contains("is it running"),
+            "{text}"
+        );
+        assert!(!format!("{error:?} {database:?}").contains("geheim"));
     }
 }

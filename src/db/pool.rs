@@ -7,7 +7,8 @@
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use deadpool_postgres::{
-    Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime, Status,
+    ClientWrapper, Hook, HookError, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod,
+    Runtime, Status,
 };
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_postgres::{
@@ -34,6 +35,9 @@ pub struct PoolLimits {
     /// After this the server cancels a statement. Longer than any statement of ours takes,
     /// so that only a stuck one is hit.
     pub statement: Duration,
+    /// How long the work of [`Database::with_client`] may take in all. The last resort
+    /// against a server that hangs: no limit of its own ends a statement then.
+    pub work: Duration,
     /// After this the server ends a transaction in which nothing happens: no transaction
     /// of ours stays open across I/O, so such a one belongs to a replica that hangs.
     pub idle_in_transaction: Duration,
@@ -46,6 +50,7 @@ impl Default for PoolLimits {
             wait: Duration::from_secs(10),
             connect: Duration::from_secs(5),
             statement: Duration::from_secs(30),
+            work: Duration::from_secs(60),
             idle_in_transaction: Duration::from_secs(30),
         }
     }
@@ -56,6 +61,7 @@ impl Default for PoolLimits {
 pub struct Database {
     pool: Pool,
     target: Arc<Target>,
+    limits: PoolLimits,
     /// How long a new connection may take in all, over all hosts of the URL.
     patience: Duration,
 }
@@ -74,28 +80,36 @@ impl Database {
         let patience = attempt * (hosts as u32 + 1);
 
         let opener = Opener { tls: target.tls.clone(), session: session(limits) };
-        // Fast: no round trip before each use; a connection that has died meanwhile is
-        // noticed by its first statement, see `with_client`.
+        // Fast: no round trip before each use. One that lay idle is asked first, see
+        // `answers`; one that dies in between is noticed by its first statement.
         let config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let pool = Pool::builder(Manager::from_connect(target.config.clone(), opener, config))
             .max_size(limits.connections)
             .wait_timeout(Some(limits.wait))
             .create_timeout(Some(patience))
             .recycle_timeout(Some(limits.connect))
+            .pre_recycle(Hook::async_fn(move |client, metrics| {
+                Box::pin(answers(client, metrics.last_used(), limits.connect))
+            }))
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|_| PoolError::NoRuntimeSpecified)
             .attempt("set up the connection pool")?;
-        Ok(Database { pool, target: Arc::new(target), patience })
+        Ok(Database { pool, target: Arc::new(target), limits, patience })
     }
 
-    /// A connection of the pool. It goes back when it is dropped.
+    /// A connection of the pool, alive a second ago at the latest. It goes back when it is
+    /// dropped.
     ///
     /// # Errors
     /// When all stay busy, or a new one does not come about.
     pub async fn client(&self) -> Result<Client, DbError> {
         use deadpool_postgres::TimeoutType;
-        self.pool.get().await.map_err(|error| match error {
+        let limit = self.limits.wait + self.patience;
+        let Ok(client) = tokio::time::timeout(limit, self.pool.get()).await else {
+            return Err(self.hangs(limit)); // one idle connection after the other did
+        };
+        client.map_err(|error| match error {
             PoolError::Backend(source) => DbError::Connect { server: self.server(), source },
             PoolError::Timeout(TimeoutType::Create) => self.timeout(),
             source => DbError::Pool { operation: "get a database connection", source },
@@ -107,33 +121,56 @@ impl Database {
     /// it may be done twice: an error in COMMIT does not tell whether it has happened.
     ///
     /// # Errors
-    /// Those of [`Database::client`] and of `work`.
+    /// Those of [`Database::client`] and of `work`, or no answer within
+    /// [`PoolLimits::work`].
     pub async fn with_client<T, F, W>(&self, work: W) -> Result<T, DbError>
     where
         W: Fn(Client) -> F,
         F: Future<Output = Result<T, DbError>>,
     {
-        match work(self.client().await?).await {
+        self.with_client_within(self.limits.work, work).await
+    }
+
+    async fn with_client_within<T, F, W>(&self, limit: Duration, work: W) -> Result<T, DbError>
+    where
+        W: Fn(Client) -> F,
+        F: Future<Output = Result<T, DbError>>,
+    {
+        match self.once(limit, &work).await {
             Err(error) if error.is_connection_lost() => {
                 tracing::debug!(%error, "a pooled connection was dead, trying another one");
                 // What happened to one has happened to all that are idle.
                 self.pool.retain(|client, _| !client.is_closed());
-                work(self.client().await?).await
+                self.once(limit, &work).await
             }
             outcome => outcome,
         }
     }
 
-    /// Asks the server for a sign of life.
+    async fn once<T, F, W>(&self, limit: Duration, work: &W) -> Result<T, DbError>
+    where
+        W: Fn(Client) -> F,
+        F: Future<Output = Result<T, DbError>>,
+    {
+        let client = self.client().await?;
+        match tokio::time::timeout(limit, work(client)).await {
+            Ok(outcome) => outcome,
+            // The connection is back in the pool, with a statement that nobody waits for in
+            // front of all others.
+            Err(_) => Err(self.hangs(limit)),
+        }
+    }
+
+    /// Asks the server for a sign of life, for no longer than a new connection may take.
     ///
     /// # Errors
     /// When it gives none.
     pub async fn ping(&self) -> Result<(), DbError> {
-        self.with_client(|client| async move {
+        let ask = |client: Client| async move {
             client.simple_query("-- ping\nSELECT 1").await.attempt("reach the database")?;
             Ok(())
-        })
-        .await
+        };
+        self.with_client_within(self.limits.connect, ask).await
     }
 
     /// A connection outside of the pool, without a limit on a statement's time, and what
@@ -164,6 +201,12 @@ impl Database {
     /// How many connections there are, and how many wait for one.
     pub fn status(&self) -> Status {
         self.pool.status()
+    }
+
+    /// No idle connection is better than one that does not answer.
+    fn hangs(&self, timeout: Duration) -> DbError {
+        self.pool.retain(|_, _| false);
+        DbError::AnswerTimeout { server: self.server(), timeout }
     }
 
     fn timeout(&self) -> DbError {
@@ -239,6 +282,23 @@ fn session(limits: PoolLimits) -> String {
     )
 }
 
+/// Whether a pooled connection still works, where that is not known from a moment ago: the
+/// other end may be gone without a word.
+async fn answers(
+    client: &ClientWrapper,
+    idle: Duration,
+    patience: Duration,
+) -> Result<(), HookError> {
+    if idle < Duration::from_secs(1) {
+        return Ok(());
+    }
+    match tokio::time::timeout(patience, client.simple_query("-- check_connection")).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(HookError::Backend(error)),
+        Err(_) => Err(HookError::message("no answer")),
+    }
+}
+
 /// Opens the pool's connections.
 struct Opener {
     tls: Tls,
@@ -296,5 +356,75 @@ async fn drive<S>(
             }
             Some(Ok(_)) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::embedded::tests::TestServer;
+
+    #[tokio::test]
+    async fn notifications_arrive_and_end_with_the_connection() {
+        let server = TestServer::start();
+        let database = server.database();
+        let (listener, mut notifications) = database.dedicated().await.expect("a connection");
+        listener.batch_execute("LISTEN wake").await.expect("listening");
+        let client = database.client().await.expect("another one");
+        client.execute("SELECT pg_notify('wake', 'up')", &[]).await.expect("sent");
+        let expected = Notification { channel: "wake".to_owned(), payload: "up".to_owned() };
+        assert_eq!(notifications.recv().await, Some(expected));
+        client
+            .execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                 WHERE pid <> pg_backend_pid() AND application_name = 'strandline'",
+                &[],
+            )
+            .await
+            .expect("cut off");
+        assert_eq!(notifications.recv().await, None);
+    }
+
+    #[tokio::test]
+    async fn limits_hold_and_a_dead_connection_is_tried_once_more() {
+        let server = TestServer::start();
+        let limits = PoolLimits {
+            connections: 2,
+            wait: Duration::from_millis(50),
+            statement: Duration::from_millis(100),
+            ..PoolLimits::default()
+        };
+        let database = Database::connect(server.database_url(), limits).expect("a url");
+        let (first, second) = (database.client().await, database.client().await);
+        let busy = database.client().await.expect_err("both are out");
+        assert!(busy.to_string().contains("stay busy") && busy.is_retryable(), "{busy}");
+        let first = first.expect("a connection");
+        let slow = first.execute("SELECT pg_sleep(5)", &[]).await.attempt("sleep");
+        assert!(slow.expect_err("too slow").is_retryable());
+        drop((first, second));
+
+        let attempts = std::sync::atomic::AtomicUsize::new(0);
+        let cut = database.with_client(|client| {
+            let attempt = attempts.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            async move {
+                let text = if attempt == 0 {
+                    "SELECT pg_terminate_backend(pg_backend_pid())"
+                } else {
+                    "SELECT 1"
+                };
+                client.execute(text, &[]).await.attempt("go on")
+            }
+        });
+        assert_eq!(cut.await.expect("the second attempt works"), 1);
+        assert_eq!(attempts.into_inner(), 2);
+
+        let limits = PoolLimits { work: Duration::from_millis(100), ..PoolLimits::default() };
+        let database = Database::connect(server.database_url(), limits).expect("a url");
+        let hangs = database.with_client(|client| async move {
+            client.execute("SELECT pg_sleep(5)", &[]).await.attempt("sleep")
+        });
+        let error = hangs.await.expect_err("no answer");
+        assert!(error.to_string().contains("no answer within") && error.is_retryable());
+        assert_eq!(database.status().size, 0, "that connection is not used again");
     }
 }

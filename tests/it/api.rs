@@ -80,6 +80,20 @@ async fn waiting_ends_with_the_run_and_expect_turns_it_into_a_status() {
 }
 
 #[tokio::test]
+async fn expect_waits_for_the_run_that_was_just_asked_for() {
+    let app = TestApp::spawn().await;
+    let topic = TestTopic::create(1, &[]).await;
+    topic.produce(&[record(0, 0, "a")]).await;
+    let _workers = app.start_workers(1);
+    let path = "/v1/snapshots?expect=settled";
+    let (_, settled) = app.post(path, &body(&topic.name)).await;
+    assert_eq!(settled["result"]["records"], 1, "{settled}");
+    topic.produce(&[record(0, 1, "late")]).await;
+    let (status, again) = app.post(path, &body(&topic.name)).await;
+    assert_eq!((status, &again["run"], &again["result"]["records"]), (200, &json!(2), &json!(2)));
+}
+
+#[tokio::test]
 async fn what_is_not_ready_says_so_in_time() {
     let app = TestApp::spawn().await;
     let topic = TestTopic::create(1, &[]).await;

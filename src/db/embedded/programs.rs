@@ -9,7 +9,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::{DbError, home::Account};
+use super::{DbError, file_error, home::Account};
 
 /// Where Debian and Ubuntu keep one folder for each major version.
 const DEBIAN: &str = "/usr/lib/postgresql";
@@ -30,7 +30,9 @@ impl Programs {
     /// cluster's), else Debian's newest, else the first in `PATH`.
     pub(super) fn find(named: Option<&Path>, wanted: Option<u32>) -> Result<Programs, DbError> {
         let folder = match named {
-            Some(folder) => Some(folder.to_owned()).filter(|folder| complete(folder)),
+            Some(folder) => {
+                [folder.to_owned(), folder.join("bin")].into_iter().find(|f| complete(f))
+            }
             None => in_debians_place(Path::new(DEBIAN), wanted).or_else(in_path),
         };
         let Some(folder) = folder else {
@@ -40,6 +42,8 @@ impl Programs {
             };
             return Err(DbError::NoServerPrograms { searched });
         };
+        // The programs are run from another folder.
+        let folder = fs::canonicalize(&folder).map_err(file_error("find", &folder))?;
         let major = major_version(&folder)?;
         Ok(Programs { folder, major, setpriv: find_setpriv() })
     }
@@ -104,18 +108,18 @@ fn in_path() -> Option<PathBuf> {
 /// From "postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)".
 fn major_version(folder: &Path) -> Result<u32, DbError> {
     let program = folder.join("postgres");
-    let failed = |source| DbError::File { attempted: "run", path: program.clone(), source };
     let output = Command::new(&program)
         .arg("--version")
         .env("LC_ALL", "C")
         .stdin(Stdio::null())
         .output()
-        .map_err(failed)?;
+        .map_err(file_error("run", &program))?;
     let text = String::from_utf8_lossy(&output.stdout);
     let digits = text.split_once(") ").map(|(_, version)| version);
     digits
         .and_then(|v| v.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok())
-        .ok_or_else(|| failed(io::Error::other("--version does not tell its version")))
+        .ok_or_else(|| io::Error::other("it does not tell its version"))
+        .map_err(file_error("use", &program))
 }
 
 /// Found by trying, since Busybox's does not know the option.

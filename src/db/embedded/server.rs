@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    DbError, file_error,
+    DbError, PAUSE, file_error,
     home::{Home, give},
     programs::Programs,
     wait_for,
@@ -47,7 +47,7 @@ impl Server {
     pub(super) fn start(home: &Home, programs: &Programs) -> Result<Server, DbError> {
         put_old_log_aside(&home.log())?;
         let mut last_words = String::new();
-        let started = wait_for(LEFTOVER_PATIENCE, || {
+        let started = wait_for(LEFTOVER_PATIENCE, 10 * PAUSE, || {
             clear_leftovers(home, programs)?;
             let log_start = fs::metadata(home.log()).map_or(0, |log| log.len());
             let process = spawn(home, programs)?;
@@ -71,7 +71,7 @@ impl Server {
     /// `false` when it has ended instead.
     fn becomes_ready(&mut self, home: &Home, programs: &Programs) -> Result<bool, DbError> {
         let pid = self.process.id();
-        let ready = wait_for(START_PATIENCE, || {
+        let ready = wait_for(START_PATIENCE, PAUSE, || {
             // The eighth line of this file is what pg_ctl waits for, too. The pid makes sure
             // that it is our server that is ready, and not another one.
             let state = fs::read_to_string(home.data().join("postmaster.pid")).unwrap_or_default();
@@ -104,7 +104,7 @@ impl Server {
             }
             send_signal(home, programs, self.process.id(), signal);
             let gone = || Ok((!self.is_running()).then_some(()));
-            if wait_for(Duration::from_secs(seconds), gone)?.is_some() {
+            if wait_for(Duration::from_secs(seconds), PAUSE, gone)?.is_some() {
                 return Ok(());
             }
         }
@@ -135,6 +135,7 @@ pub(super) fn create_cluster(home: &Home, programs: &Programs) -> Result<(), DbE
     // --locale=C: text sorts the same everywhere, and no locale needs to be installed.
     let mut initdb = command(home, programs, "initdb", "KILL");
     initdb.args(["--username=strandline", "--auth=trust", "--encoding=UTF8", "--locale=C"]);
+    initdb.arg("--no-sync"); // once, at the end
     initdb.arg("-D").arg(&unfinished);
     let output = initdb.output().map_err(file_error("run", &programs.folder.join("initdb")))?;
     check_output(&output, "create the private database (initdb)")?;
@@ -147,10 +148,15 @@ pub(super) fn create_cluster(home: &Home, programs: &Programs) -> Result<(), DbE
         .map_err(file_error("write", &settings))?;
 
     let mut single = command(home, programs, "postgres", "KILL");
-    single.arg("--single").arg("-D").arg(&unfinished).arg("postgres");
+    single.args(["--single", "-F", "-D"]).arg(&unfinished).arg("postgres");
     let output = run_with_input(&mut single, "CREATE DATABASE strandline\n")
         .map_err(file_error("run", &programs.folder.join("postgres")))?;
     check_output(&output, "create the private database")?;
+
+    let mut sync = command(home, programs, "initdb", "KILL");
+    let output = sync.arg("--sync-only").arg("-D").arg(&unfinished).output();
+    let output = output.map_err(file_error("run", &programs.folder.join("initdb")))?;
+    check_output(&output, "write the private database to disk")?;
 
     fs::rename(&unfinished, home.data())
         .and_then(|()| File::open(&home.folder)?.sync_all())
@@ -160,7 +166,7 @@ pub(super) fn create_cluster(home: &Home, programs: &Programs) -> Result<(), DbE
 /// An initdb that died with an earlier process may need a moment to let go.
 fn remove_unfinished(folder: &Path) -> Result<(), DbError> {
     let mut last = None;
-    let removed = wait_for(Duration::from_secs(2), || match fs::remove_dir_all(folder) {
+    let removed = wait_for(Duration::from_secs(2), PAUSE, || match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             last = Some(error);
             Ok(None)
@@ -220,7 +226,7 @@ fn clear_leftovers(home: &Home, programs: &Programs) -> Result<(), DbError> {
         for signal in ["INT", "QUIT"] {
             send_signal(home, programs, pid, signal);
             let gone = || Ok((!is_server(pid, home)).then_some(()));
-            if wait_for(LEFTOVER_PATIENCE, gone)?.is_some() {
+            if wait_for(LEFTOVER_PATIENCE, PAUSE, gone)?.is_some() {
                 return Ok(());
             }
         }

@@ -24,6 +24,10 @@ impl TestServer {
         TestServer { postgres: postgres.unwrap_or_else(|e| panic!("{e}")), folder }
     }
 
+    pub(crate) fn database_url(&self) -> &str {
+        self.postgres.url()
+    }
+
     pub(crate) fn database(&self) -> Database {
         Database::connect(self.postgres.url(), PoolLimits::default()).expect("its own url")
     }
@@ -61,10 +65,14 @@ async fn it_survives_restarts_and_crashes_and_has_one_owner() {
     assert!(!joined.is_owner());
 
     kill_server(&server.postgres);
-    std::thread::sleep(Duration::from_millis(50));
+    let mut ended = || {
+        let owned = server.postgres.owned.as_mut().expect("ours");
+        Ok((!owned.server.is_running()).then_some(()))
+    };
+    wait_for(JOIN_PATIENCE, PAUSE, &mut ended).expect("looked").expect("killed");
     server.postgres.tend().expect("started again");
     let count = database.with_client(|client| async move {
-        let row = client.query_one("SELECT count(*) FROM kept", &[]).await;
+        let row = client.query_one("-- count\nSELECT count(*) FROM kept", &[]).await;
         row.map(|row| row.get::<_, i64>(0))
             .map_err(|source| DbError::Statement { operation: "count", source })
     });
