@@ -296,6 +296,11 @@ fn start_background(
             WorkSource { worker: format!("{name}/{number}"), only: None, wake: wake.clone() };
         background.spawn(job::work(shells.clone(), source, stopping.clone()));
     }
+    // A replica that is the API alone leaves all work with Kafka to the others.
+    if worker_count(&settings.work) > 0 {
+        let interval = Duration::from_secs(u64::from(settings.seal_interval_seconds));
+        background.spawn(job::seal(shells.clone(), interval, stopping.clone()));
+    }
     background.spawn(listen(shells.db.clone(), waiters.clone(), wake, stopping.clone()));
     let (poller, db, stop) = (waiters.clone(), shells.db.clone(), stopping.clone());
     background.spawn(async move { poller.poll(&db, &stop).await });

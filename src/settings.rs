@@ -140,6 +140,9 @@ pub struct ServeSettings {
     /// Longest time that an answer is held back, in seconds
     #[arg(long, env = "STRANDLINE_MAX_WAIT_SECONDS", value_name = "SECONDS", default_value_t = 300, value_parser = value_parser!(u32).range(0..=86_400))]
     pub max_wait_seconds: u32,
+    /// How often snapshots that may still grow are looked at, in seconds
+    #[arg(long, env = "STRANDLINE_SEAL_INTERVAL_SECONDS", value_name = "SECONDS", default_value_t = 60, value_parser = value_parser!(u32).range(1..=86_400))]
+    pub seal_interval_seconds: u32,
     /// Most snapshots that may wait for a worker; one more is answered with 429
     #[arg(long, env = "STRANDLINE_QUEUE_LIMIT", value_name = "N", default_value_t = 100_000, value_parser = value_parser!(u32).range(1..=10_000_000))]
     pub queue_limit: u32,

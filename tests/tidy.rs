@@ -98,8 +98,8 @@ fn the_core_has_no_clock_no_io_and_never_awaits() {
 fn some_words_stay_in_their_rooms() {
     let rooms: &[(&str, &[&str])] = &[
         ("rdkafka::", &["kafka"]),
-        ("deadpool_postgres", &["db"]),
-        ("tokio_postgres", &["db"]),
+        ("deadpool_postgres::", &["db"]),
+        ("tokio_postgres::", &["db"]),
         ("SELECT ", &["db"]),
         ("INSERT INTO", &["db"]),
         ("object_store::", &["store", "data_file"]),

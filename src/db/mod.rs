@@ -13,6 +13,7 @@ mod partitions;
 mod plans;
 mod pool;
 mod runs;
+mod sealing;
 mod segments;
 mod snapshots;
 mod tasks;
@@ -30,6 +31,7 @@ pub use pool::{Database, Notification, PoolLimits};
 pub use runs::{
     Finished, Loss, PlannedPartition, end_run, extend_run, finish_run, planned_partitions,
 };
+pub use sealing::{WatchedTopic, queue_due_runs, record_incarnation, watched_topics};
 pub use segments::{
     CommitOutcome, Cut, LastOfTask, NewFile, NewSegment, StoredCut, commit_file, stored_cuts,
     unread_ranges,

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use deadpool_postgres::{GenericClient, Transaction};
 use uuid::Uuid;
 
+use super::sealing::make_newest;
 use super::tasks::{add_read_tasks, end_task, lock_lease};
 use super::{Attempt, ClaimedTask, DbError, DbTime, Lease};
 use crate::snapshot::{
@@ -62,41 +63,12 @@ impl<'a> PlanTransaction<'a> {
     /// Records the topic, locks its row, and sets snapshots of its earlier incarnations
     /// aside: the same request then means a new snapshot.
     pub async fn observe_topic(&self, seen: &SeenTopic<'_>) -> Result<KnownTopic, DbError> {
+        let key = make_newest(&self.tx, seen.cluster, seen.name, seen.topic_id).await?;
         self.tx
             .execute(
-                "-- demote_incarnations
-                 UPDATE topics SET newest = false
-                 WHERE cluster = $1 AND name = $2 AND newest AND topic_id <> $3",
-                &[&seen.cluster, &seen.name, &seen.topic_id],
-            )
-            .await
-            .attempt(WHAT)?;
-        let topic = self
-            .tx
-            .query_one(
-                "-- upsert_topic
-                 INSERT INTO topics (cluster, name, topic_id, timestamp_type, retention_ms)
-                 VALUES ($1, $2, $3, $4, $5)
-                 ON CONFLICT (cluster, name, topic_id) DO UPDATE SET newest = true,
-                     timestamp_type = excluded.timestamp_type, retention_ms = excluded.retention_ms
-                 RETURNING id",
-                &[
-                    &seen.cluster,
-                    &seen.name,
-                    &seen.topic_id,
-                    &seen.timestamp_type.map(TimestampType::as_str),
-                    &seen.retention_ms,
-                ],
-            )
-            .await
-            .attempt(WHAT)?;
-        let key: i64 = topic.get("id");
-        self.tx
-            .execute(
-                "-- supersede_snapshots
-                 UPDATE snapshots SET superseded_at = now()
-                 WHERE cluster = $1 AND topic_name = $2 AND topic <> $3 AND superseded_at IS NULL",
-                &[&seen.cluster, &seen.name, &key],
+                "-- describe_topic
+                 UPDATE topics SET timestamp_type = $2, retention_ms = $3 WHERE id = $1",
+                &[&key, &seen.timestamp_type.map(TimestampType::as_str), &seen.retention_ms],
             )
             .await
             .attempt(WHAT)?;

@@ -1,18 +1,21 @@
 //! The story: what workers do with tasks, from plan to finish.
 //!
 //! [`run`] is the story itself: plan → read → write → commit → finish. [`lease`] keeps a
-//! task ours while it lasts, [`worker`] claims tasks and settles how they end.
+//! task ours while it lasts, [`worker`] claims tasks and settles how they end, [`sealer`] asks
+//! for runs by itself.
 
 mod error;
 mod lease;
 mod plan;
 mod read;
 mod run;
+mod sealer;
 mod worker;
 
 use std::sync::Arc;
 
 pub use error::JobError;
+pub use sealer::{seal, seal_round};
 pub use worker::{WorkSource, work, work_once, work_until_idle};
 
 use crate::db::Database;

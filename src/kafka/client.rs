@@ -12,14 +12,15 @@ use rdkafka::client::Client;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::RDKafkaErrorCode;
 
+use super::call::{CallError, FoundTopic};
 use super::config::KafkaConfig;
 use super::context::Context;
 use super::error::KafkaError;
-use super::ffi::{self, CallError, Consumer, FoundTopic};
+use super::ffi::{self, Consumer};
 use crate::snapshot::{TimestampType, TopicName};
 
 /// How long one call may take.
-pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long log lines and errors may wait for someone to take them.
 const EVENT_POLL: Duration = Duration::from_millis(100);
@@ -142,7 +143,7 @@ impl KafkaClient {
     /// [`KafkaError::TopicNotFound`], [`KafkaError::Unauthorized`],
     /// [`KafkaError::Unavailable`].
     pub fn describe_topic(&self, topic: &TopicName) -> Result<TopicDescription, KafkaError> {
-        let found = self.find_topic(topic)?;
+        let found = self.find_topic(topic, CALL_TIMEOUT)?;
         let settings = self.topic_settings(topic)?;
         let setting = |wanted: &str| {
             settings.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str())
@@ -163,7 +164,7 @@ impl KafkaClient {
     /// # Errors
     /// As [`KafkaClient::describe_topic`].
     pub fn topic_id(&self, topic: &TopicName) -> Result<Option<TopicId>, KafkaError> {
-        self.find_topic(topic).map(|found| known_id(&found))
+        self.find_topic(topic, CALL_TIMEOUT).map(|found| known_id(&found))
     }
 
     /// All topics that this user may see, in order of their names.
@@ -171,10 +172,10 @@ impl KafkaClient {
     /// # Errors
     /// [`KafkaError::Unauthorized`], [`KafkaError::Unavailable`].
     pub fn list_topics(&self) -> Result<Vec<TopicSummary>, KafkaError> {
-        let metadata = self.native().fetch_metadata(None, CALL_TIMEOUT).map_err(|error| {
-            let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
-            self.context().failed("listing topics", None, &CallError::of(code))
-        })?;
+        let metadata = self
+            .native()
+            .fetch_metadata(None, CALL_TIMEOUT)
+            .map_err(|e| self.context().failed("listing topics", None, &CallError::from(&e)))?;
         self.context().answered();
         let mut topics: Vec<TopicSummary> = metadata
             .topics()
@@ -187,8 +188,12 @@ impl KafkaClient {
     }
 
     /// Id and partitions. A topic without partitions is none.
-    pub(super) fn find_topic(&self, topic: &TopicName) -> Result<FoundTopic, KafkaError> {
-        let found = ffi::describe_topic(self.native(), topic.as_str(), CALL_TIMEOUT)
+    pub(super) fn find_topic(
+        &self,
+        topic: &TopicName,
+        timeout: Duration,
+    ) -> Result<FoundTopic, KafkaError> {
+        let found = ffi::describe_topic(self.native(), topic.as_str(), timeout)
             .map_err(|e| self.context().failed("describing the topic", Some(topic), &e))?;
         self.context().answered();
         if found.partitions.is_empty() {

@@ -8,8 +8,8 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 
+use super::call::CallError;
 use super::error::{KafkaError, LastError};
-use super::ffi::CallError;
 use crate::snapshot::TopicName;
 
 /// Log lines per client and [`LINE_WINDOW`]: librdkafka prints some 20 a second while a

@@ -71,7 +71,9 @@ pub enum KafkaError {
         brokers: String,
     },
     /// The topic is there, the partition is not (any more).
-    #[error("topic {topic} has no partition {partition} now; it may be just being made")]
+    #[error(
+        "topic {topic} has no partition {partition} now; it may be too new to be known to all brokers, or the topic was made again with fewer"
+    )]
     PartitionNotFound {
         /// The topic's name.
         topic: String,

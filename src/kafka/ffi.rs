@@ -2,7 +2,9 @@
 //! interface lacks. The only file with unsafe code.
 //!
 //! Pointers that librdkafka hands over to us are [`Owned`]; all others are only followed
-//! while the event or message that they belong to lives.
+//! while the event or message that they belong to lives. Error codes are read as numbers:
+//! the bindings return them as a Rust enum, which a code that a newer broker has invented
+//! would make undefined behaviour.
 
 #![allow(
     unsafe_code,
@@ -10,19 +12,18 @@
               partition, nor headers whose keys are not UTF-8"
 )]
 
-use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 use std::slice;
 use std::time::Duration;
 
-use rdkafka::TopicPartitionList;
 use rdkafka::bindings as rd;
 use rdkafka::client::Client;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::RDKafkaErrorCode;
-use rdkafka::topic_partition_list::Offset;
 
+use super::call::{Answer, CallError, FoundPartition, FoundTopic, Question, millis, name_of};
 use super::context::Context;
 use crate::snapshot::{Event, Header, Timestamp, TimestampType};
 
@@ -33,8 +34,6 @@ pub(super) type Consumer = BaseConsumer<Context>;
 /// knows why, so that this is the net below.
 const NET: Duration = Duration::from_secs(2);
 
-// The bindings return these codes as a Rust enum, which a code that a newer broker has
-// invented would make undefined behaviour. Numbers are safe.
 unsafe extern "C" {
     #[link_name = "rd_kafka_event_error"]
     fn event_error_number(event: *mut rd::rd_kafka_event_t) -> c_int;
@@ -42,110 +41,6 @@ unsafe extern "C" {
     fn error_number(error: *const rd::rd_kafka_error_t) -> c_int;
     #[link_name = "rd_kafka_ConfigResource_error"]
     fn resource_error_number(resource: *const rd::rd_kafka_ConfigResource_t) -> c_int;
-    #[link_name = "rd_kafka_message_headers"]
-    fn message_headers(
-        message: *const rd::rd_kafka_message_t,
-        headers: *mut *mut rd::rd_kafka_headers_t,
-    ) -> c_int;
-}
-
-/// An error code and librdkafka's words for it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct CallError {
-    pub(super) code: RDKafkaErrorCode,
-    pub(super) reason: String,
-}
-
-impl CallError {
-    pub(super) fn of(code: RDKafkaErrorCode) -> Self {
-        CallError { code, reason: code.to_string() }
-    }
-
-    fn of_number(number: i32) -> Option<Self> {
-        if number == 0 {
-            return None;
-        }
-        Some(match rd::rd_kafka_resp_err_t::try_from(number) {
-            Ok(known) => CallError::of(known.into()),
-            Err(_) => CallError {
-                code: RDKafkaErrorCode::Unknown,
-                reason: format!("kafka's error {number}, which this client does not know"),
-            },
-        })
-    }
-}
-
-/// A pointer that is ours, and the function that takes it back.
-struct Owned<T> {
-    pointer: NonNull<T>,
-    destroy: unsafe extern "C" fn(*mut T),
-}
-
-impl<T> Owned<T> {
-    /// `None` for null.
-    ///
-    /// # Safety
-    /// A pointer that is not null must be ours to destroy, once, with `destroy`.
-    unsafe fn new(pointer: *mut T, destroy: unsafe extern "C" fn(*mut T)) -> Option<Self> {
-        NonNull::new(pointer).map(|pointer| Owned { pointer, destroy })
-    }
-
-    fn get(&self) -> *mut T {
-        self.pointer.as_ptr()
-    }
-}
-
-impl<T> Drop for Owned<T> {
-    fn drop(&mut self) {
-        // SAFETY: `new` demands that the pointer is ours and `destroy` its destructor; it is
-        // called only here.
-        unsafe { (self.destroy)(self.pointer.as_ptr()) }
-    }
-}
-
-type OwnedEvent = Owned<rd::rd_kafka_event_t>;
-
-/// What ListOffsets may be asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Question {
-    /// The first offset that the broker still has.
-    LowWatermark,
-    /// The next offset to be written.
-    HighWatermark,
-    /// Where the first open transaction begins, else the high watermark.
-    LastStableOffset,
-    /// The first offset with a timestamp at or after this one, below the last stable offset.
-    Boundary(Timestamp),
-}
-
-/// ListOffsets' answer about one partition.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Answer {
-    pub(super) partition: i32,
-    /// −1 for "there is no such event".
-    pub(super) offset: i64,
-    pub(super) error: Option<CallError>,
-}
-
-/// DescribeTopics' answer about one partition.
-pub(super) struct FoundPartition {
-    pub(super) partition: i32,
-    pub(super) has_leader: bool,
-}
-
-/// DescribeTopics' answer about one topic.
-pub(super) struct FoundTopic {
-    /// All zero where the broker has none.
-    pub(super) topic_id: [u8; 16],
-    pub(super) partitions: Vec<FoundPartition>,
-}
-
-fn name_of(topic: &str) -> Result<CString, CallError> {
-    CString::new(topic).map_err(|_| CallError::of(RDKafkaErrorCode::InvalidTopic))
-}
-
-fn out_of_memory() -> CallError {
-    CallError::of(RDKafkaErrorCode::CriticalSystemResource)
 }
 
 /// Sends an admin request and waits for its result, an event of its own type.
@@ -160,46 +55,31 @@ fn admin_call(
     // SAFETY: the handle is valid while `client` is borrowed. Options and queue are made
     // here, ours, and outlive the request, which copies what it needs of the options.
     let event = unsafe {
-        let options = Owned::new(
-            rd::rd_kafka_AdminOptions_new(handle, operation),
-            rd::rd_kafka_AdminOptions_destroy,
-        )
-        .ok_or_else(out_of_memory)?;
-        // Both setters fail only for operations that do not have the option.
+        let options = rd::rd_kafka_AdminOptions_new(handle, operation);
+        let options = Owned::made(options, rd::rd_kafka_AdminOptions_destroy);
+        let timeout_ms = millis(timeout);
+        // It fails only for more than an hour.
         rd::rd_kafka_AdminOptions_set_request_timeout(
             options.get(),
-            millis(timeout),
+            timeout_ms,
             ptr::null_mut(),
             0,
         );
         if let Some(isolation) = isolation {
             let error = rd::rd_kafka_AdminOptions_set_isolation_level(options.get(), isolation);
-            drop(Owned::new(error, rd::rd_kafka_error_destroy));
+            if Owned::new(error, rd::rd_kafka_error_destroy).is_some() {
+                return Err(CallError::of(RDKafkaErrorCode::UnsupportedFeature));
+            }
         }
-        let queue = Owned::new(rd::rd_kafka_queue_new(handle), rd::rd_kafka_queue_destroy)
-            .ok_or_else(out_of_memory)?;
+        let queue = Owned::made(rd::rd_kafka_queue_new(handle), rd::rd_kafka_queue_destroy);
         send(handle, options.get(), queue.get());
-        Owned::new(
-            rd::rd_kafka_queue_poll(queue.get(), millis(timeout + NET)),
-            rd::rd_kafka_event_destroy,
-        )
+        next_event(&queue, timeout + NET)
     };
     let event = event.ok_or_else(|| CallError::of(RDKafkaErrorCode::OperationTimedOut))?;
     match event_error(&event) {
         Some(error) => Err(error),
         None => Ok(event),
     }
-}
-
-fn event_error(event: &OwnedEvent) -> Option<CallError> {
-    // SAFETY: the event is valid and ours; the text lives as long as it and is copied.
-    let (number, reason) = unsafe {
-        (event_error_number(event.get()), text_at(rd::rd_kafka_event_error_string(event.get())))
-    };
-    CallError::of_number(number).map(|error| CallError {
-        reason: if reason.is_empty() { error.reason } else { reason },
-        ..error
-    })
 }
 
 /// Asks one question about many partitions of a topic, in one call.
@@ -210,23 +90,13 @@ pub(super) fn list_offsets(
     question: Question,
     timeout: Duration,
 ) -> Result<Vec<Answer>, CallError> {
-    use rd::rd_kafka_IsolationLevel_t::{
-        RD_KAFKA_ISOLATION_LEVEL_READ_COMMITTED as COMMITTED,
-        RD_KAFKA_ISOLATION_LEVEL_READ_UNCOMMITTED as UNCOMMITTED,
+    use rd::rd_kafka_IsolationLevel_t as Isolation;
+    let isolation = if question.heeds_transactions() {
+        Isolation::RD_KAFKA_ISOLATION_LEVEL_READ_COMMITTED
+    } else {
+        Isolation::RD_KAFKA_ISOLATION_LEVEL_READ_UNCOMMITTED
     };
-    let (isolation, offset) = match question {
-        Question::LowWatermark => (UNCOMMITTED, Offset::Beginning),
-        Question::HighWatermark => (UNCOMMITTED, Offset::End),
-        Question::LastStableOffset => (COMMITTED, Offset::End),
-        // Negative times are names of special offsets to Kafka.
-        Question::Boundary(at) => (COMMITTED, Offset::Offset(at.millis().max(0))),
-    };
-    let mut list = TopicPartitionList::with_capacity(partitions.len());
-    for &partition in partitions {
-        list.add_partition(topic, partition)
-            .set_offset(offset)
-            .map_err(|_| CallError::of(RDKafkaErrorCode::InvalidArgument))?;
-    }
+    let list = question.list(topic, partitions)?;
     let operation = rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTOFFSETS;
     let event =
         admin_call(client, operation, Some(isolation), timeout, |handle, options, queue| {
@@ -259,12 +129,9 @@ pub(super) fn describe_topic(
     let name = name_of(topic)?;
     // SAFETY: the array of one name is copied by the call; the collection is ours.
     let topics = unsafe {
-        Owned::new(
-            rd::rd_kafka_TopicCollection_of_topic_names([name.as_ptr()].as_mut_ptr(), 1),
-            rd::rd_kafka_TopicCollection_destroy,
-        )
-    }
-    .ok_or_else(out_of_memory)?;
+        let topics = rd::rd_kafka_TopicCollection_of_topic_names([name.as_ptr()].as_mut_ptr(), 1);
+        Owned::made(topics, rd::rd_kafka_TopicCollection_destroy)
+    };
     let operation = rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
     let event = admin_call(client, operation, None, timeout, |handle, options, queue| {
         // SAFETY: all pointers are valid for the call, which copies the names.
@@ -282,9 +149,12 @@ pub(super) fn describe_topic(
         if let Some(error) = error.as_ref().and_then(|e| CallError::of_number(error_number(e))) {
             return Err(error);
         }
+        let id = rd::rd_kafka_TopicDescription_topic_id(found);
+        let high = rd::rd_kafka_Uuid_most_significant_bits(id);
+        let low = rd::rd_kafka_Uuid_least_significant_bits(id);
         let partitions = array_of(found, rd::rd_kafka_TopicDescription_partitions);
         Ok(FoundTopic {
-            topic_id: id_bytes(rd::rd_kafka_TopicDescription_topic_id(found)),
+            topic_id: (u128::from(high as u64) << 64 | u128::from(low as u64)).to_be_bytes(),
             partitions: partitions
                 .iter()
                 .map(|&partition| FoundPartition {
@@ -306,12 +176,9 @@ pub(super) fn describe_topic_settings(
     let kind = rd::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC;
     // SAFETY: the name is copied by the call; the resource is ours.
     let resource = unsafe {
-        Owned::new(
-            rd::rd_kafka_ConfigResource_new(kind, name.as_ptr()),
-            rd::rd_kafka_ConfigResource_destroy,
-        )
-    }
-    .ok_or_else(out_of_memory)?;
+        let resource = rd::rd_kafka_ConfigResource_new(kind, name.as_ptr());
+        Owned::made(resource, rd::rd_kafka_ConfigResource_destroy)
+    };
     let operation = rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS;
     let event = admin_call(client, operation, None, timeout, |handle, options, queue| {
         let mut resources = [resource.get()];
@@ -340,54 +207,6 @@ pub(super) fn describe_topic_settings(
         };
         Ok(entries.iter().map(text_of).collect())
     }
-}
-
-/// The elements of an array that librdkafka answers with its length; empty for null.
-///
-/// # Safety
-/// `owner` must be null or valid for `elements`, and outlive the slice.
-unsafe fn array_of<'a, O, E>(
-    owner: *const O,
-    elements: unsafe extern "C" fn(*const O, *mut usize) -> *mut *const E,
-) -> &'a [*const E] {
-    if owner.is_null() {
-        return &[];
-    }
-    let mut count = 0;
-    // SAFETY: the caller vouches for `owner`; librdkafka answers an array of `count`.
-    unsafe {
-        let array = elements(owner, &mut count);
-        if array.is_null() || count == 0 { &[] } else { slice::from_raw_parts(array, count) }
-    }
-}
-
-/// A copy of a C string; empty for null.
-///
-/// # Safety
-/// `text` must be null or a C string.
-unsafe fn text_at(text: *const c_char) -> String {
-    if text.is_null() {
-        return String::new();
-    }
-    // SAFETY: the caller vouches for it.
-    unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
-}
-
-/// # Safety
-/// `id` must be null or valid.
-unsafe fn id_bytes(id: *const rd::rd_kafka_Uuid_t) -> [u8; 16] {
-    if id.is_null() {
-        return [0; 16];
-    }
-    // SAFETY: the caller vouches for it.
-    let (high, low) = unsafe {
-        (rd::rd_kafka_Uuid_most_significant_bits(id), rd::rd_kafka_Uuid_least_significant_bits(id))
-    };
-    ((high as u64 as u128) << 64 | low as u64 as u128).to_be_bytes()
-}
-
-fn millis(duration: Duration) -> c_int {
-    c_int::try_from(duration.as_millis()).unwrap_or(c_int::MAX)
 }
 
 /// A consumer with a group, whose queue is polled here: rdkafka's own `poll` drops the
@@ -419,10 +238,8 @@ impl PolledConsumer {
         // SAFETY: the handle is valid while `consumer` lives; the reference to the queue is
         // ours and given back before the consumer goes.
         let queue = unsafe {
-            Owned::new(
-                rd::rd_kafka_queue_get_consumer(consumer.client().native_ptr()),
-                rd::rd_kafka_queue_destroy,
-            )
+            let queue = rd::rd_kafka_queue_get_consumer(consumer.client().native_ptr());
+            Owned::new(queue, rd::rd_kafka_queue_destroy)
         };
         queue.map(|queue| PolledConsumer { queue: ConsumerQueue(queue), consumer })
     }
@@ -431,19 +248,17 @@ impl PolledConsumer {
         &self.consumer
     }
 
+    pub(super) fn context(&self) -> &Context {
+        self.consumer.client().context()
+    }
+
     /// Waits for what comes next. `None` if nothing came, or nothing that is told: log lines
     /// go to the context.
     pub(super) fn poll(&self, timeout: Duration) -> Option<Polled<'_>> {
-        // SAFETY: the queue is valid; an event that it gives is ours.
-        let event = unsafe {
-            Owned::new(
-                rd::rd_kafka_queue_poll(self.queue.0.get(), millis(timeout)),
-                rd::rd_kafka_event_destroy,
-            )
-        }?;
+        let event = next_event(&self.queue.0, timeout)?;
         // SAFETY: the event is valid.
         match unsafe { rd::rd_kafka_event_type(event.get()) } {
-            rd::RD_KAFKA_EVENT_FETCH => Record::new(event),
+            rd::RD_KAFKA_EVENT_FETCH => Record::of(event),
             rd::RD_KAFKA_EVENT_ERROR => Self::error_of(&event),
             rd::RD_KAFKA_EVENT_LOG => {
                 self.log(&event);
@@ -457,13 +272,10 @@ impl PolledConsumer {
         let error = event_error(event)?;
         // SAFETY: the event is valid; the topic partition is a copy and ours.
         let place = unsafe {
-            Owned::new(
-                rd::rd_kafka_event_topic_partition(event.get()),
-                rd::rd_kafka_topic_partition_destroy,
-            )
+            let place = rd::rd_kafka_event_topic_partition(event.get());
+            Owned::new(place, rd::rd_kafka_topic_partition_destroy)
+                .map(|place| ((*place.get()).partition, (*place.get()).offset))
         };
-        // SAFETY: the topic partition is valid and ours.
-        let place = place.map(|p| unsafe { ((*p.get()).partition, (*p.get()).offset) });
         Some(match (error.code, place) {
             (RDKafkaErrorCode::PartitionEOF, Some((partition, offset))) => {
                 Polled::EndOfPartition { partition, offset }
@@ -475,14 +287,11 @@ impl PolledConsumer {
     fn log(&self, event: &OwnedEvent) {
         let (mut facility, mut text, mut level) = (ptr::null(), ptr::null(), 0);
         // SAFETY: the event is valid and a log event; the texts live as long as it.
-        let line = unsafe {
-            let known =
-                rd::rd_kafka_event_log(event.get(), &mut facility, &mut text, &mut level) == 0;
-            known.then(|| (text_at(facility), text_at(text)))
+        let (facility, text) = unsafe {
+            rd::rd_kafka_event_log(event.get(), &mut facility, &mut text, &mut level);
+            (text_at(facility), text_at(text))
         };
-        if let Some((facility, text)) = line {
-            self.consumer.client().context().log_line(level, &facility, &text);
-        }
+        self.context().log_line(level, &facility, &text);
     }
 }
 
@@ -494,8 +303,8 @@ pub(super) struct Record<'c> {
     _consumer: PhantomData<&'c PolledConsumer>,
 }
 
-impl<'c> Record<'c> {
-    fn new(event: OwnedEvent) -> Option<Polled<'c>> {
+impl Record<'_> {
+    fn of<'c>(event: OwnedEvent) -> Option<Polled<'c>> {
         // SAFETY: the event is valid; the message is part of it.
         let message = unsafe { rd::rd_kafka_event_message_next(event.get()) };
         let message = NonNull::new(message.cast_mut())?;
@@ -518,6 +327,11 @@ impl<'c> Record<'c> {
         unsafe { (*self.message.as_ptr()).offset }
     }
 
+    /// Where reading goes on behind it.
+    pub(super) fn next_offset(&self) -> i64 {
+        self.offset() + 1
+    }
+
     /// The event as the core knows it. `headers` is empty and holds its headers afterwards.
     pub(super) fn event<'r>(
         &'r self,
@@ -528,11 +342,8 @@ impl<'c> Record<'c> {
         // SAFETY: the message is valid while the record lives, and so are key and value,
         // which are null or have the lengths beside them.
         let (key, value) = unsafe {
-            let message = self.message.as_ptr();
-            (
-                bytes_at((*message).key, (*message).key_len),
-                bytes_at((*message).payload, (*message).len),
-            )
+            let message = self.message.as_ref();
+            (bytes_at(message.key, message.key_len), bytes_at(message.payload, message.len))
         };
         Ok(Event {
             partition: self.partition(),
@@ -565,11 +376,10 @@ impl<'c> Record<'c> {
         // which stay where they are while the record lives. A name ends with NUL, a value is
         // null or has the length beside it.
         unsafe {
-            let number = message_headers(self.message.as_ptr(), &mut headers);
-            match CallError::of_number(number) {
-                Some(error) if error.code == RDKafkaErrorCode::NoEnt => return Ok(()),
-                Some(error) => return Err(error),
-                None => {}
+            match rd::rd_kafka_message_headers(self.message.as_ptr(), &mut headers) {
+                rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR => {}
+                rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__NOENT => return Ok(()),
+                unreadable => return Err(CallError::of(unreadable.into())),
             }
             let count = rd::rd_kafka_header_cnt(headers);
             into.reserve(count);
@@ -587,6 +397,84 @@ impl<'c> Record<'c> {
     }
 }
 
+/// A pointer that is ours, and the function that takes it back.
+struct Owned<T> {
+    pointer: NonNull<T>,
+    destroy: unsafe extern "C" fn(*mut T),
+}
+
+impl<T> Owned<T> {
+    /// `None` for null.
+    ///
+    /// # Safety
+    /// A pointer that is not null must be ours to destroy, once, with `destroy`.
+    unsafe fn new(pointer: *mut T, destroy: unsafe extern "C" fn(*mut T)) -> Option<Self> {
+        NonNull::new(pointer).map(|pointer| Owned { pointer, destroy })
+    }
+
+    /// As [`Owned::new`], for what is never null.
+    ///
+    /// # Safety
+    /// That of [`Owned::new`].
+    unsafe fn made(pointer: *mut T, destroy: unsafe extern "C" fn(*mut T)) -> Self {
+        // SAFETY: the caller vouches for it.
+        unsafe { Self::new(pointer, destroy) }
+            .expect("librdkafka ends the process when there is no memory")
+    }
+
+    fn get(&self) -> *mut T {
+        self.pointer.as_ptr()
+    }
+}
+
+impl<T> Drop for Owned<T> {
+    fn drop(&mut self) {
+        // SAFETY: `new` demands that the pointer is ours and `destroy` its destructor; it is
+        // called only here.
+        unsafe { (self.destroy)(self.pointer.as_ptr()) }
+    }
+}
+
+type OwnedEvent = Owned<rd::rd_kafka_event_t>;
+
+fn next_event(queue: &Owned<rd::rd_kafka_queue_t>, timeout: Duration) -> Option<OwnedEvent> {
+    // SAFETY: the queue is valid; an event that it gives is ours.
+    unsafe {
+        let event = rd::rd_kafka_queue_poll(queue.get(), millis(timeout));
+        Owned::new(event, rd::rd_kafka_event_destroy)
+    }
+}
+
+fn event_error(event: &OwnedEvent) -> Option<CallError> {
+    // SAFETY: the event is valid and ours; the text lives as long as it and is copied.
+    let (number, reason) = unsafe {
+        (event_error_number(event.get()), text_at(rd::rd_kafka_event_error_string(event.get())))
+    };
+    CallError::of_number(number).map(|error| CallError {
+        reason: if reason.is_empty() { error.reason } else { reason },
+        ..error
+    })
+}
+
+/// The elements of an array that librdkafka answers with its length; empty for null.
+///
+/// # Safety
+/// `owner` must be null or valid for `elements`, and outlive the slice.
+unsafe fn array_of<'a, O, E>(
+    owner: *const O,
+    elements: unsafe extern "C" fn(*const O, *mut usize) -> *mut *const E,
+) -> &'a [*const E] {
+    if owner.is_null() {
+        return &[];
+    }
+    let mut count = 0;
+    // SAFETY: the caller vouches for `owner`; librdkafka answers an array of `count`.
+    unsafe {
+        let array = elements(owner, &mut count);
+        if array.is_null() || count == 0 { &[] } else { slice::from_raw_parts(array, count) }
+    }
+}
+
 /// `None` for null, which is not the same as no bytes.
 ///
 /// # Safety
@@ -594,4 +482,16 @@ impl<'c> Record<'c> {
 unsafe fn bytes_at<'a>(start: *const c_void, length: usize) -> Option<&'a [u8]> {
     // SAFETY: the caller vouches for it.
     (!start.is_null()).then(|| unsafe { slice::from_raw_parts(start.cast::<u8>(), length) })
+}
+
+/// A copy of a C string; empty for null.
+///
+/// # Safety
+/// `text` must be null or a C string.
+unsafe fn text_at(text: *const c_char) -> String {
+    if text.is_null() {
+        return String::new();
+    }
+    // SAFETY: the caller vouches for it.
+    unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
 }

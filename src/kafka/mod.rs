@@ -2,15 +2,17 @@
 //!
 //! Everything here blocks the thread that calls it; callers use a blocking pool.
 //! `config` says how to reach a cluster, `client` what a topic is, `offsets` which
-//! offsets a time means, `reader` reads them. rdkafka's types stay in this folder, and
-//! `ffi` is the one file that talks to librdkafka's C interface.
+//! offsets a time means; `reader` reads them, `read` is one read. rdkafka's types stay in
+//! this folder, and only `ffi` talks to librdkafka's C interface, in the words of `call`.
 
+mod call;
 mod client;
 mod config;
 mod context;
 mod error;
 mod ffi;
 mod offsets;
+mod read;
 mod reader;
 
 pub use client::{KafkaClient, TopicDescription, TopicId, TopicIdError, TopicSummary};

@@ -7,10 +7,17 @@ use std::time::{Duration, Instant};
 
 use rdkafka::error::RDKafkaErrorCode;
 
-use super::client::{CALL_TIMEOUT, KafkaClient};
+use super::call::{Answer, CallError, FoundPartition, FoundTopic, Question};
+use super::client::KafkaClient;
 use super::error::KafkaError;
-use super::ffi::{self, Answer, CallError, Question};
+use super::ffi;
 use crate::snapshot::{PartitionLook, Timestamp, TopicName, Window};
+
+/// How long all tries of one question may take; with [`EXPLAIN_TIMEOUT`] ten seconds.
+const ASK_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// How long it may take to find out why it was not answered.
+const EXPLAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How often a question is asked before an error that may pass is an answer.
 const TRIES: u32 = 3;
@@ -174,7 +181,7 @@ impl KafkaClient {
         let mut tries = 0;
         loop {
             tries += 1;
-            let left = CALL_TIMEOUT.saturating_sub(started.elapsed());
+            let left = ASK_TIMEOUT.saturating_sub(started.elapsed());
             let answers =
                 ffi::list_offsets(self.native(), topic.as_str(), partitions, question, left)
                     .map_err(|error| Unanswered { partition: None, error })
@@ -186,7 +193,7 @@ impl KafkaClient {
                 }
                 Err(unanswered) => unanswered,
             };
-            let left = CALL_TIMEOUT.saturating_sub(started.elapsed());
+            let left = ASK_TIMEOUT.saturating_sub(started.elapsed());
             if !may_pass(unanswered.error.code) || tries >= TRIES || left <= PAUSE {
                 return Err(self.explain(topic, question, unanswered));
             }
@@ -201,21 +208,17 @@ impl KafkaClient {
     /// that depends on how many other partitions there are.
     fn explain(&self, topic: &TopicName, question: Question, unanswered: Unanswered) -> KafkaError {
         let Unanswered { partition, error } = unanswered;
-        let topic_text = topic.to_string();
         if may_pass(error.code) {
-            let found = match self.find_topic(topic) {
-                Ok(found) => found,
-                Err(why) => return why,
-            };
-            let known = |p: i32| found.partitions.iter().any(|found| found.partition == p);
-            if let Some(partition) = partition.filter(|&p| !known(p)) {
-                return KafkaError::PartitionNotFound { topic: topic_text, partition };
-            }
-            let leaderless = found.partitions.iter().filter(|p| !p.has_leader);
-            let mut leaderless = leaderless.map(|found| found.partition);
-            if let Some(partition) = leaderless.find(|&p| partition.is_none_or(|asked| asked == p))
-            {
-                return KafkaError::NoLeader { topic: topic_text, partition };
+            match self.find_topic(topic, EXPLAIN_TIMEOUT) {
+                Ok(found) => {
+                    if let Some(missing) = missing_in(&found, topic, partition) {
+                        return missing;
+                    }
+                }
+                Err(why @ (KafkaError::TopicNotFound { .. } | KafkaError::Unauthorized { .. })) => {
+                    return why;
+                }
+                Err(_) => {}
             }
         }
         let of_partition = partition.map(|p| format!(" of partition {p}")).unwrap_or_default();
@@ -235,6 +238,18 @@ impl KafkaClient {
         let attempt = format!("{attempt}{of_partition} of topic {topic}");
         self.context().failed(&attempt, Some(topic), &error)
     }
+}
+
+/// What the topic lacks that would explain why `partition`, or one of all, did not answer.
+fn missing_in(found: &FoundTopic, topic: &TopicName, partition: Option<i32>) -> Option<KafkaError> {
+    let topic = topic.to_string();
+    let mut partitions = found.partitions.iter();
+    if let Some(partition) = partition.filter(|&p| !partitions.any(|f| f.partition == p)) {
+        return Some(KafkaError::PartitionNotFound { topic, partition });
+    }
+    let asked = |found: &&FoundPartition| partition.is_none_or(|p| p == found.partition);
+    let leaderless = found.partitions.iter().filter(asked).find(|found| !found.has_leader);
+    leaderless.map(|found| KafkaError::NoLeader { topic, partition: found.partition })
 }
 
 /// The offsets in the order of `partitions`. librdkafka leaves the offset of a partition

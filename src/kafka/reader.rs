@@ -2,29 +2,19 @@
 //! end: the last event is often not at its last offset, and silence is no end.
 
 use std::collections::HashSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer as _;
-use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::Offset;
 
+use super::call::CallError;
 use super::config::KafkaConfig;
-use super::context::{Context, is_refusal};
+use super::context::Context;
 use super::error::KafkaError;
-use super::ffi::{CallError, Polled, PolledConsumer, Record};
+use super::ffi::PolledConsumer;
+use super::read::Read;
 use crate::snapshot::{Event, OffsetRange, TopicName};
-
-/// How long a poll waits. Control records end a range without an event: only between polls
-/// is the position looked at.
-const POLL: Duration = Duration::from_millis(10);
-
-/// How long a question may take that is asked to explain why nothing comes.
-const EXPLAIN_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long a topic must be missing until it counts as gone: a broker that has just started
-/// may not know it yet.
-const GONE_AFTER: Duration = Duration::from_secs(2);
 
 /// Limits of a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,16 +121,8 @@ impl RangeReader {
         }
         // A consumer that failed is not used again.
         let mut source = self.place(partition, range.start())?;
-        let mut read = Read {
-            source: &source,
-            topic: &self.topic,
-            partition,
-            range,
-            next_offset: range.start(),
-            moved_at: Instant::now(),
-            missing_since: None,
-            stall: Duration::from_secs(self.limits.stall_seconds),
-        };
+        let stall = Duration::from_secs(self.limits.stall_seconds);
+        let mut read = Read::new(&source.polled, &self.topic, partition, range, stall);
         let end = read.run(on_event, stop)?;
         match end {
             ReadEnd::Paused { next_offset } | ReadEnd::Stopped { next_offset } => {
@@ -173,9 +155,9 @@ impl RangeReader {
         list.add_partition_offset(self.topic.as_str(), partition, Offset::Offset(offset))
             .and_then(|()| source.polled.consumer().assign(&list))
             .map_err(|error| {
-                let error = CallError { reason: error.to_string(), ..call_error(&error) };
+                let error = CallError { reason: error.to_string(), ..CallError::from(&error) };
                 let attempt = format!("assigning partition {partition} of {}", self.topic);
-                source.context().failed(&attempt, None, &error)
+                source.polled.context().failed(&attempt, None, &error)
             })?;
         source.used.insert(partition);
         Ok(source)
@@ -192,273 +174,17 @@ impl Source {
             .ok_or_else(|| KafkaError::Client { reason: "it has no group.id".to_owned() })?;
         Ok(Source { polled, placed: None, used: HashSet::new() })
     }
-
-    fn context(&self) -> &Context {
-        self.polled.consumer().client().context()
-    }
 }
 
-/// One call of [`RangeReader::read`] under way.
-struct Read<'r> {
-    source: &'r Source,
-    topic: &'r TopicName,
-    partition: i32,
-    range: OffsetRange,
-    /// Everything of the range below it was handed out.
-    next_offset: i64,
-    /// When it last moved, or the caller gave the thread back.
-    moved_at: Instant,
-    /// When the topic, or the partition, was first found missing.
-    missing_since: Option<Instant>,
-    stall: Duration,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Read<'_> {
-    fn run(
-        &mut self,
-        on_event: &mut dyn FnMut(&Event<'_>) -> Flow,
-        stop: &dyn Fn() -> bool,
-    ) -> Result<ReadEnd, KafkaError> {
-        loop {
-            if stop() {
-                return Ok(ReadEnd::Stopped { next_offset: self.next_offset });
-            }
-            let source = self.source;
-            let flow = match source.polled.poll(POLL) {
-                Some(Polled::Record(record)) => self.take(&record, on_event)?,
-                Some(Polled::EndOfPartition { partition, offset }) => {
-                    if partition == self.partition {
-                        self.move_to(offset);
-                    }
-                    Flow::Continue
-                }
-                Some(Polled::Error { error, partition }) => {
-                    if partition.is_none_or(|p| p == self.partition)
-                        && let Some(end) = self.judge(&error)?
-                    {
-                        return Ok(end);
-                    }
-                    Flow::Continue
-                }
-                None => {
-                    self.move_to_position();
-                    self.check_progress()?;
-                    Flow::Continue
-                }
-            };
-            if self.next_offset >= self.range.end() {
-                return Ok(ReadEnd::Complete);
-            }
-            if flow == Flow::Break {
-                return Ok(ReadEnd::Paused { next_offset: self.next_offset });
-            }
-        }
+    #[test]
+    fn a_reader_can_be_handed_to_another_thread() {
+        fn send<T: Send>() {}
+        fn share<T: Send + Sync>() {}
+        send::<RangeReader>();
+        share::<super::super::KafkaClient>();
     }
-
-    /// Hands out an event of the range. One behind it shows that the range was read past; one
-    /// that was handed out already, or is of another partition, is dropped.
-    fn take(
-        &mut self,
-        record: &Record<'_>,
-        on_event: &mut dyn FnMut(&Event<'_>) -> Flow,
-    ) -> Result<Flow, KafkaError> {
-        let offset = record.offset();
-        if record.partition() != self.partition || offset < self.next_offset {
-            tracing::debug!(topic = %self.topic, partition = record.partition(), offset, "stale event dropped");
-            return Ok(Flow::Continue);
-        }
-        if !self.range.contains(offset) {
-            self.move_to(self.range.end());
-            return Ok(Flow::Continue);
-        }
-        let mut headers = Vec::new();
-        let event = record.event(&mut headers).map_err(|error| self.unreadable(offset, &error))?;
-        let flow = on_event(&event);
-        self.move_to(offset + 1);
-        Ok(flow)
-    }
-
-    fn move_to(&mut self, offset: i64) {
-        if offset > self.next_offset {
-            self.next_offset = offset;
-            // A caller may take its time over an event; that is no stall.
-            self.moved_at = Instant::now();
-            self.missing_since = None;
-        }
-    }
-
-    /// Control records and aborted ones move the position without an event.
-    fn move_to_position(&mut self) {
-        let position = self.source.polled.consumer().position().ok();
-        let offset = position.as_ref().and_then(|list| {
-            list.find_partition(self.topic.as_str(), self.partition).map(|found| found.offset())
-        });
-        if let Some(Offset::Offset(offset)) = offset {
-            self.move_to(offset);
-        }
-    }
-
-    /// What an error means: `None` if librdkafka goes on by itself.
-    fn judge(&mut self, error: &CallError) -> Result<Option<ReadEnd>, KafkaError> {
-        use RDKafkaErrorCode as Code;
-        match error.code {
-            Code::AutoOffsetReset => return self.confirm_out_of_range(error).map(Some),
-            Code::UnknownTopicOrPartition
-            | Code::UnknownTopic
-            | Code::UnknownPartition
-            | Code::UnknownTopicId => {
-                self.missing_since.get_or_insert_with(Instant::now);
-            }
-            Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed => {
-                return Err(self.source.context().unauthorized(&self.attempt(), error));
-            }
-            Code::AllBrokersDown => {
-                if let Some(refusal) = self.source.context().refused() {
-                    return Err(self.source.context().unauthorized(&self.attempt(), &refusal));
-                }
-            }
-            code if is_passing(code) || is_refusal(code) => {}
-            code if is_of_group(code) => return Ok(None),
-            // librdkafka goes on behind a batch that it can't read.
-            _ => return Err(self.unreadable(self.next_offset, error)),
-        }
-        self.source.context().note(error.code, &error.reason);
-        Ok(None)
-    }
-
-    /// librdkafka says that the offset is gone; the broker's watermarks must agree, or it is
-    /// something else, such as a log that was cut off after an unclean election.
-    fn confirm_out_of_range(&mut self, error: &CallError) -> Result<ReadEnd, KafkaError> {
-        self.move_to_position();
-        let consumer = self.source.polled.consumer();
-        let (low, high) = consumer
-            .fetch_watermarks(self.topic.as_str(), self.partition, EXPLAIN_TIMEOUT)
-            .map_err(|e| {
-                self.source.context().failed(&self.attempt(), Some(self.topic), &call_error(&e))
-            })?;
-        if low <= self.next_offset && self.next_offset <= high {
-            return Err(self.unreadable(self.next_offset, error));
-        }
-        Ok(ReadEnd::OutOfRange { next_offset: self.next_offset })
-    }
-
-    /// Fails a read that has stood for too long, or whose topic is gone.
-    fn check_progress(&mut self) -> Result<(), KafkaError> {
-        if self.missing_since.is_some_and(|since| since.elapsed() >= GONE_AFTER) {
-            // If it is there after all, the next error asks again.
-            self.missing_since = None;
-            if let Some(
-                error @ (KafkaError::TopicNotFound { .. } | KafkaError::PartitionNotFound { .. }),
-            ) = self.explain()
-            {
-                return Err(error);
-            }
-        }
-        if self.moved_at.elapsed() < self.stall {
-            return Ok(());
-        }
-        Err(self.explain().unwrap_or_else(|| KafkaError::ReadStalled {
-            topic: self.topic.to_string(),
-            partition: self.partition,
-            position: self.next_offset,
-            range: self.range,
-            seconds: self.stall.as_secs(),
-            last_error: self.source.context().last_error(),
-        }))
-    }
-
-    /// Why nothing comes, where the brokers' metadata tell.
-    fn explain(&self) -> Option<KafkaError> {
-        let context = self.source.context();
-        let (topic, partition) = (self.topic.to_string(), self.partition);
-        let metadata = self
-            .source
-            .polled
-            .consumer()
-            .fetch_metadata(Some(self.topic.as_str()), EXPLAIN_TIMEOUT);
-        let metadata = match metadata {
-            Ok(metadata) => metadata,
-            Err(e) => {
-                return Some(context.failed(&self.attempt(), Some(self.topic), &call_error(&e)));
-            }
-        };
-        let found = metadata.topics().iter().find(|found| found.name() == topic)?;
-        if let Some(code) = found.error() {
-            let error = CallError::of(code.into());
-            return Some(context.failed(&self.attempt(), Some(self.topic), &error));
-        }
-        match found.partitions().iter().find(|found| found.id() == partition) {
-            None => Some(KafkaError::PartitionNotFound { topic, partition }),
-            Some(found) if found.leader() < 0 => Some(KafkaError::NoLeader { topic, partition }),
-            Some(_) => None,
-        }
-    }
-
-    fn attempt(&self) -> String {
-        format!(
-            "reading partition {} of topic {} at offset {}",
-            self.partition, self.topic, self.next_offset
-        )
-    }
-
-    fn unreadable(&self, position: i64, error: &CallError) -> KafkaError {
-        KafkaError::Unreadable {
-            topic: self.topic.to_string(),
-            partition: self.partition,
-            position,
-            reason: error.reason.clone(),
-        }
-    }
-}
-
-fn call_error(error: &ClientError) -> CallError {
-    CallError::of(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown))
-}
-
-/// Errors of connections and leaders, after which librdkafka tries again.
-fn is_passing(code: RDKafkaErrorCode) -> bool {
-    use RDKafkaErrorCode as Code;
-    matches!(
-        code,
-        Code::BrokerTransportFailure
-            | Code::Resolve
-            | Code::SSL
-            | Code::OperationTimedOut
-            | Code::TimedOutQueue
-            | Code::RequestTimedOut
-            | Code::NetworkException
-            | Code::DestroyBroker
-            | Code::BrokerDestroy
-            | Code::NodeUpdate
-            | Code::UnknownBroker
-            | Code::LeaderNotAvailable
-            | Code::NotLeaderForPartition
-            | Code::BrokerNotAvailable
-            | Code::ReplicaNotAvailable
-            | Code::OffsetNotAvailable
-            | Code::KafkaStorageError
-            | Code::FencedLeaderEpoch
-            | Code::UnknownLeaderEpoch
-            | Code::FetchSessionIdNotFound
-            | Code::InvalidFetchSessionEpoch
-    )
-}
-
-/// Errors of the consumer group, which is only there because librdkafka assigns partitions
-/// to no consumer without one. The user needs no right to it.
-fn is_of_group(code: RDKafkaErrorCode) -> bool {
-    use RDKafkaErrorCode as Code;
-    matches!(
-        code,
-        Code::GroupAuthorizationFailed
-            | Code::CoordinatorLoadInProgress
-            | Code::CoordinatorNotAvailable
-            | Code::NotCoordinator
-            | Code::WaitingForCoordinator
-            | Code::InvalidGroupId
-            | Code::GroupIdNotFound
-            | Code::UnknownMemberId
-            | Code::IllegalGeneration
-            | Code::RebalanceInProgress
-    )
 }

@@ -14,7 +14,9 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::{Value, json};
 use strandline::api::{ApiState, Version, Waiters, application};
 use strandline::db::{self, Database, PoolLimits};
-use strandline::job::{Cluster, Shells, WorkLimits, WorkSource, work, work_once, work_until_idle};
+use strandline::job::{
+    Cluster, Shells, WorkLimits, WorkSource, seal_round, work, work_once, work_until_idle,
+};
 use strandline::kafka::{KafkaClient, KafkaConfig};
 use strandline::store::Store;
 use tokio::sync::{Notify, OnceCell};
@@ -178,6 +180,14 @@ impl TestApp {
     /// Does all tasks that are free, and those that they lead to.
     pub async fn work(&self) {
         work_until_idle(&self.shells, &self.source(0)).await.expect("work");
+    }
+
+    /// Goes one round of the sealer, and does the work that it leads to. Gives how many runs
+    /// it asked for.
+    pub async fn seal(&self) -> u64 {
+        let queued = seal_round(&self.shells).await.expect("a round");
+        self.work().await;
+        queued
     }
 
     /// Does one task, if one is free.
@@ -373,6 +383,19 @@ impl TestTopic {
     pub async fn delete(&self) {
         let deleted = self.admin.delete_topics(&[&self.name], &AdminOptions::new()).await;
         assert!(deleted.expect("an answer").iter().all(Result::is_ok));
+    }
+
+    /// Waits until the broker no longer tells of the topic.
+    pub fn until_gone(&self) {
+        for _ in 0..500 {
+            let metadata =
+                self.admin.inner().fetch_metadata(Some(&self.name), Duration::from_secs(10));
+            if metadata.expect("metadata").topics()[0].error().is_some() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("topic {} is still there", self.name);
     }
 
     /// Deletes the topic and makes it again.

@@ -12,4 +12,5 @@ mod loss;
 mod overlap;
 mod rows;
 mod schema;
+mod sealing;
 mod topics;

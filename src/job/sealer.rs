@@ -1,0 +1,76 @@
+//! The sealer: brings snapshots that may still grow up to date by itself.
+//!
+//! An idle partition can stay unsealed for months, so a round asks for watermarks once per
+//! topic, not per window, and only where one has moved is a snapshot run once more. The run
+//! is one like any other; it shows only if it succeeds.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::{JobError, Shells};
+use crate::db::{self, DbError, WatchedTopic};
+use crate::snapshot::FailureKind;
+
+/// Goes its round, again and again, until `stopping`.
+pub async fn seal(shells: Shells, interval: Duration, stopping: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(interval) => {}
+            () = stopping.cancelled() => return,
+        }
+        if let Err(error) = seal_round(&shells).await {
+            tracing::warn!(%error, "the sealer could not go its round; it will go the next");
+        }
+    }
+}
+
+/// Looks at every topic that snapshots are about, once. Gives how many runs it queued.
+///
+/// # Errors
+/// [`DbError`]; what goes wrong with one topic is logged and does not keep it from the others.
+pub async fn seal_round(shells: &Shells) -> Result<u64, DbError> {
+    let mut queued = 0;
+    for watched in db::watched_topics(&shells.db).await? {
+        match seal_topic(shells, &watched).await {
+            Ok(runs) => queued += runs,
+            Err(JobError::Db(error)) => return Err(error),
+            Err(error) => match error.failure() {
+                // A topic that is gone leaves its snapshots as they are.
+                Some(failure) if failure.kind == FailureKind::TopicNotFound => {
+                    tracing::debug!(topic = %watched.topic, "the topic is gone");
+                }
+                _ => {
+                    tracing::warn!(%error, topic = %watched.topic, "the sealer can't look at a topic")
+                }
+            },
+        }
+    }
+    Ok(queued)
+}
+
+async fn seal_topic(shells: &Shells, watched: &WatchedTopic) -> Result<u64, JobError> {
+    let topic = watched.topic.clone();
+    let (described, watermarks) = shells
+        .ask_kafka(move |kafka| {
+            let described = kafka.describe_topic(&topic)?;
+            let watermarks = kafka.watermarks(&topic, &described.partitions)?;
+            Ok((described, watermarks))
+        })
+        .await?;
+    let topic_id = described.topic_id.as_ref().map(ToString::to_string).unwrap_or_default();
+    if topic_id != watched.topic_id {
+        tracing::info!(topic = %watched.topic, "the topic was deleted and made again");
+        let name = watched.topic.as_str();
+        db::record_incarnation(&shells.db, &watched.cluster, name, &topic_id).await?;
+        return Ok(0);
+    }
+    let seen: Vec<(i32, i64)> =
+        watermarks.iter().map(|w| (w.partition, w.last_stable_offset)).collect();
+    let grace_seconds = shells.limits.grace_seconds;
+    let queued = db::queue_due_runs(&shells.db, watched.key, &seen, grace_seconds).await?;
+    if queued > 0 {
+        tracing::info!(topic = %watched.topic, queued, "snapshots are brought up to date");
+    }
+    Ok(queued)
+}

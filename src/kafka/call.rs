@@ -1,0 +1,137 @@
+//! What is asked of librdkafka and what it answers, as plain values: no pointers.
+
+use std::ffi::{CString, c_int};
+use std::time::Duration;
+
+use rdkafka::TopicPartitionList;
+use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
+use rdkafka::topic_partition_list::Offset;
+use rdkafka::types::RDKafkaRespErr;
+
+use crate::snapshot::Timestamp;
+
+/// An error code and librdkafka's words for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct CallError {
+    pub(super) code: RDKafkaErrorCode,
+    pub(super) reason: String,
+}
+
+impl CallError {
+    pub(super) fn of(code: RDKafkaErrorCode) -> Self {
+        // "TopicAuthorizationFailed (Broker: Topic authorization failed)": the name once will do.
+        let text = code.to_string();
+        let words = text.split_once(" (").and_then(|(_, words)| words.strip_suffix(')'));
+        CallError { code, reason: words.unwrap_or(&text).to_owned() }
+    }
+
+    /// The error that a number stands for, `None` for 0. A newer broker may answer numbers
+    /// that this librdkafka does not know.
+    pub(super) fn of_number(number: i32) -> Option<Self> {
+        if number == 0 {
+            return None;
+        }
+        Some(match RDKafkaRespErr::try_from(number) {
+            Ok(known) => CallError::of(known.into()),
+            Err(_) => CallError {
+                code: RDKafkaErrorCode::Unknown,
+                reason: format!("kafka's error {number}, which this client does not know"),
+            },
+        })
+    }
+}
+
+impl From<&ClientError> for CallError {
+    fn from(error: &ClientError) -> Self {
+        CallError::of(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown))
+    }
+}
+
+/// What ListOffsets may be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Question {
+    /// The first offset that the broker still has.
+    LowWatermark,
+    /// The next offset to be written.
+    HighWatermark,
+    /// Where the first open transaction begins, else the high watermark.
+    LastStableOffset,
+    /// The first offset with a timestamp at or after this one, below the last stable offset.
+    Boundary(Timestamp),
+}
+
+impl Question {
+    /// Whether what lies behind an open transaction is left out of the answer.
+    pub(super) fn heeds_transactions(self) -> bool {
+        matches!(self, Question::LastStableOffset | Question::Boundary(_))
+    }
+
+    /// The question about each of `partitions`, as librdkafka takes it: in place of an offset.
+    pub(super) fn list(
+        self,
+        topic: &str,
+        partitions: &[i32],
+    ) -> Result<TopicPartitionList, CallError> {
+        let offset = match self {
+            Question::LowWatermark => Offset::Beginning,
+            Question::HighWatermark | Question::LastStableOffset => Offset::End,
+            // Negative times are names of special offsets to Kafka.
+            Question::Boundary(at) => Offset::Offset(at.millis().max(0)),
+        };
+        let mut list = TopicPartitionList::with_capacity(partitions.len());
+        for &partition in partitions {
+            list.add_partition(topic, partition)
+                .set_offset(offset)
+                .map_err(|error| CallError::from(&error))?;
+        }
+        Ok(list)
+    }
+}
+
+/// ListOffsets' answer about one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Answer {
+    pub(super) partition: i32,
+    /// −1 for "there is no such event".
+    pub(super) offset: i64,
+    pub(super) error: Option<CallError>,
+}
+
+/// DescribeTopics' answer about one partition.
+pub(super) struct FoundPartition {
+    pub(super) partition: i32,
+    pub(super) has_leader: bool,
+}
+
+/// DescribeTopics' answer about one topic.
+pub(super) struct FoundTopic {
+    /// All zero where the broker has none.
+    pub(super) topic_id: [u8; 16],
+    pub(super) partitions: Vec<FoundPartition>,
+}
+
+/// A topic's name as C takes it.
+pub(super) fn name_of(topic: &str) -> Result<CString, CallError> {
+    CString::new(topic).map_err(|_| CallError::of(RDKafkaErrorCode::InvalidTopic))
+}
+
+/// A timeout as C takes it.
+pub(super) fn millis(timeout: Duration) -> c_int {
+    c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_have_words_also_unknown_ones() {
+        let error = CallError::of_number(29).expect("an error");
+        assert_eq!(error.code, RDKafkaErrorCode::TopicAuthorizationFailed);
+        assert_eq!(error.reason, "Broker: Topic authorization failed");
+        let unknown = CallError::of_number(9999).expect("an error");
+        assert_eq!(unknown.code, RDKafkaErrorCode::Unknown);
+        assert!(unknown.reason.contains("9999"));
+        assert_eq!(CallError::of_number(0), None);
+    }
+}
