@@ -68,7 +68,7 @@ async fn windows_taken_at_once_store_every_event_once() {
     let app = TestApp::spawn().await;
     let topic = TestTopic::create(3, &[]).await;
     let records: Vec<Record> =
-        (0..3000).map(|i| record((i % 3) as i32, i64::from(i) * 1000, &i.to_string())).collect();
+        (0..3000).map(|i| record(i % 3, i64::from(i) * 1000, &i.to_string())).collect();
     topic.produce(&records).await;
     let _workers = app.start_workers(8);
     let windows: Vec<(i64, i64)> =
