@@ -8,17 +8,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::{HttpServer, web};
+use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api::{self, ApiState, Version, Waiters};
-use crate::db::{self, Database, DbError, EmbeddedPostgres, PoolLimits, Sharing};
-use crate::job::{self, Cluster, Shells, WorkLimits, WorkSource};
+use crate::api::{self, ApiState, AskKafka, Version, Waiters};
+use crate::db::{self, Database, DbError, EmbeddedPostgres, PoolLimits, Sharing, SnapshotRequest};
+use crate::job::{self, Cluster, JobError, Shells, WorkLimits, WorkSource};
 use crate::kafka::{KafkaClient, KafkaConfig, KafkaConfigError, KafkaError};
 use crate::metrics;
 use crate::settings::{DatabaseSettings, KafkaSettings, ServeSettings, WorkSettings};
-use crate::snapshot::DEFAULT_CLUSTER;
+use crate::snapshot::{
+    DEFAULT_CLUSTER, DryPlan, Failure, FailureKind, Timestamp, TopicFacts, TopicName, TopicOffsets,
+};
 use crate::store::{Store, StoreError};
 
 /// How long requests that are under way may take once we are asked to stop, and then tasks:
@@ -233,6 +236,7 @@ async fn run(
     let api_state = web::Data::new(ApiState {
         db: state.db.clone(),
         store: shells.store.clone(),
+        kafka: Arc::new(KafkaDoor(shells.clone())),
         waiters: waiters.clone(),
         clusters: vec![DEFAULT_CLUSTER.to_owned()],
         max_wait_seconds: settings.max_wait_seconds,
@@ -269,6 +273,38 @@ async fn run(
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// The door through which handlers ask Kafka.
+pub struct KafkaDoor(pub Shells);
+
+impl AskKafka for KafkaDoor {
+    fn dry_run<'a>(
+        &'a self,
+        request: &'a SnapshotRequest,
+    ) -> BoxFuture<'a, Result<DryPlan, Failure>> {
+        Box::pin(async { job::dry_run(&self.0, request).await.map_err(as_failure) })
+    }
+
+    fn offsets<'a>(
+        &'a self,
+        topic: &'a TopicName,
+        at: Timestamp,
+    ) -> BoxFuture<'a, Result<TopicOffsets, Failure>> {
+        Box::pin(async move { job::topic_offsets(&self.0, topic, at).await.map_err(as_failure) })
+    }
+
+    fn topics(
+        &self,
+        after: Option<String>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<TopicFacts>, Failure>> {
+        Box::pin(async move { job::topics(&self.0, after, limit).await.map_err(as_failure) })
+    }
+}
+
+fn as_failure(error: JobError) -> Failure {
+    error.failure().unwrap_or_else(|| Failure::new(FailureKind::Internal, error.to_string()))
 }
 
 fn version(librdkafka: String) -> Version {
@@ -366,7 +402,7 @@ pub async fn stop_signal() -> &'static str {
 pub async fn migrate(settings: &DatabaseSettings) -> Result<(), AppError> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let state = State::open(settings, Sharing::Join).await?;
-    let version = db::expected_version();
+    let version = db::schema_version(&state.db).await?.unwrap_or_default();
     let done = print(&format!("the database's schema is at version {version}\n"));
     state.close();
     done

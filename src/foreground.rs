@@ -3,7 +3,6 @@
 //! It asks for the snapshot as any caller does and does its tasks itself; replicas on the
 //! same Postgres may help.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -57,7 +56,7 @@ async fn take(
         window,
         capture: Capture::Events,
         on_loss: if settings.fail_on_loss { OnLoss::Fail } else { OnLoss::Report },
-        labels: BTreeMap::new(),
+        labels: None,
     };
     let (asked, _) = db::request_snapshot(&shells.db, &request, Uuid::now_v7(), u32::MAX).await?;
     let stopping = CancellationToken::new();

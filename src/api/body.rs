@@ -136,7 +136,7 @@ fn read_fields(object: &Map<String, Value>, clusters: &[&str]) -> Result<Snapsho
             window,
             capture: capture.unwrap_or(Capture::Events),
             on_loss: on_loss.unwrap_or(OnLoss::Report),
-            labels,
+            labels: Some(labels),
         }),
         _ => Err(Problem::fields(fields.errors)),
     }
@@ -378,7 +378,7 @@ mod tests {
             let request = read(content_type, GOOD.as_bytes()).expect("a good request");
             assert_eq!(request.topic.as_str(), "orders");
             assert_eq!(request.capture, Capture::Events);
-            assert_eq!(request.labels["a"], "b:c");
+            assert_eq!(request.labels.expect("labels")["a"], "b:c");
         }
     }
 
@@ -386,7 +386,7 @@ mod tests {
     fn a_form_will_do() {
         let body = b"topic=orders&window_start=2025-07-29+00%3A00%3A00%2B00%3A00&window_end=2025-07-30T00:00:00Z&label=a:b:c&on_loss=fail";
         let request = read(Some("application/x-www-form-urlencoded"), body).expect("a good form");
-        assert_eq!(request.labels["a"], "b:c");
+        assert_eq!(request.labels.expect("labels")["a"], "b:c");
         assert_eq!(request.on_loss, OnLoss::Fail);
         let twice = b"topic=a&topic=b";
         assert!(read(Some("application/x-www-form-urlencoded"), twice).is_err());

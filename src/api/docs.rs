@@ -19,9 +19,10 @@ use super::problem::{Problem, ProblemCode};
     servers((url = "/", description = "This Strandline")),
     tags(
         (name = "snapshots", description = "Ask for snapshots and look at them"),
+        (name = "topics", description = "What Kafka has, what is held of it, and what is not"),
         (name = "system", description = "Is it there, is it well, which one is it"),
     ),
-    components(schemas(super::views::SnapshotRequest)),
+    components(schemas(super::views::SnapshotRequest, super::plan::Plan)),
 )]
 struct Base;
 

@@ -1,19 +1,24 @@
-//! The HTTP contract: requests in, reports out. A handler never waits for Kafka.
+//! The HTTP contract: requests in, reports out. A handler never waits for Kafka, but for
+//! `/v1/topics…` and dry runs, through the one door of [`AskKafka`].
 //!
 //! `body` and `params` read what callers send, `views` and `problem` are what they get,
-//! `snapshots`, `details`, `events` and `system` are the resources, `wait` holds answers
+//! `snapshots`, `details`, `events`, `topics`, `coverage` and `system` are the resources, `wait` holds answers
 //! back, `middleware` is what every request goes through.
 
 mod body;
+mod coverage;
 mod details;
 mod docs;
 mod events;
+mod kafka;
 mod middleware;
 mod outcome;
 mod params;
+mod plan;
 mod problem;
 mod snapshots;
 mod system;
+mod topics;
 mod views;
 mod wait;
 
@@ -26,6 +31,7 @@ use actix_web::{App, web};
 use tokio_util::sync::CancellationToken;
 use utoipa_actix_web::AppExt;
 
+pub use kafka::AskKafka;
 pub use problem::{Problem, ProblemCode};
 pub use views::{Snapshot, Version};
 pub use wait::Waiters;
@@ -42,6 +48,8 @@ pub struct ApiState {
     pub db: Database,
     /// Where the files are.
     pub store: Store,
+    /// What only Kafka can tell.
+    pub kafka: Arc<dyn AskKafka>,
     /// Those who wait.
     pub waiters: Waiters,
     /// The clusters that a request may name.
@@ -80,9 +88,14 @@ pub fn application() -> (
         .service(snapshots::list_snapshots)
         .service(snapshots::get_snapshot)
         .service(snapshots::get_snapshot_result)
+        .service(snapshots::refresh_snapshot)
         .service(details::list_snapshot_partitions)
         .service(details::list_snapshot_files)
         .service(events::stream_snapshot_events)
+        .service(topics::list_topics)
+        .service(topics::get_topic_offsets)
+        .service(coverage::get_topic_coverage)
+        .service(topics::list_topic_files)
         .service(system::get_version)
         .service(system::livez)
         .service(system::readyz)

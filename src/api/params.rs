@@ -75,6 +75,11 @@ impl Params {
         Ok(Some(time))
     }
 
+    /// As [`Params::time`], but it must be there.
+    pub(super) fn required_time(&self, name: &str) -> Result<Timestamp, Problem> {
+        self.time(name)?.ok_or_else(|| Problem::parameter(name, "is missing"))
+    }
+
     /// One of a closed list of names.
     pub(super) fn name<T: Copy>(
         &self,

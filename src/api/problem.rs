@@ -54,6 +54,8 @@ problem_codes! {
     TopicNotAllowed = "TOPIC_NOT_ALLOWED", 403, "This topic is not allowed", retryable: false;
     /// No such path or snapshot.
     NotFound = "NOT_FOUND", 404, "Not found", retryable: false;
+    /// Kafka has no such topic.
+    TopicNotFound = "TOPIC_NOT_FOUND", 404, "There is no such topic", retryable: false;
     /// Not yet; ask again.
     NotReady = "NOT_READY", 404, "Not ready yet", retryable: true;
     /// Not within the time.
@@ -78,6 +80,8 @@ problem_codes! {
     Internal = "INTERNAL", 500, "An internal error", retryable: true;
     /// This replica is stopping.
     Draining = "DRAINING", 503, "This replica is stopping", retryable: true;
+    /// Kafka does not answer.
+    KafkaUnavailable = "KAFKA_UNAVAILABLE", 503, "Kafka is unavailable", retryable: true;
     /// Postgres does not answer.
     DatabaseUnavailable = "DATABASE_UNAVAILABLE", 503, "The database is unavailable", retryable: true;
 }
@@ -176,9 +180,10 @@ impl Problem {
     pub fn new(code: ProblemCode, detail: impl Into<String>) -> Self {
         let retry_after_seconds = match code {
             ProblemCode::NotReady => Some(2),
-            ProblemCode::QueueFull | ProblemCode::Draining | ProblemCode::DatabaseUnavailable => {
-                Some(5)
-            }
+            ProblemCode::QueueFull
+            | ProblemCode::Draining
+            | ProblemCode::KafkaUnavailable
+            | ProblemCode::DatabaseUnavailable => Some(5),
             _ => None,
         };
         Problem {

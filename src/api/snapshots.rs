@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::ApiState;
 use super::outcome::{self, Expect, has_ended};
 use super::params::{Params, encode_cursor, snapshot_id};
+use super::plan::Plan;
 use super::problem::{Problem, ProblemCode, ProblemDocument};
 use super::views::{self, Page, Snapshot, eta_seconds, snapshot_path};
 use crate::db::{self, SnapshotFilter, SnapshotRow};
@@ -26,11 +27,12 @@ const MAX_RETRY_AFTER_SECONDS: i64 = 60;
     params(
         ("wait" = Option<u32>, Query, description = "Seconds to hold the answer until the snapshot has ended; also as `Prefer: wait=30`"),
         ("expect" = Option<String>, Query, description = "`succeeded`, `settled` or `sealed`: the status tells the outcome, after the longest wait if `wait` is not given"),
+        ("dry_run" = Option<bool>, Query, description = "Ask Kafka, answer with the plan, and make nothing"),
         ("Prefer" = Option<String>, Header, description = "`wait=30`, as the parameter `wait`"),
     ),
     request_body(content((views::SnapshotRequest = "application/json"), (views::SnapshotRequest = "application/x-www-form-urlencoded"))),
     responses(
-        (status = 200, description = "Nothing is left to do, or it ended within the wait", body = Snapshot),
+        (status = 200, description = "Nothing is left to do, or it ended within the wait; with `dry_run`, a `Plan` instead", body = Snapshot),
         (status = 202, description = "Accepted, or in progress already", body = Snapshot,
             headers(("Location" = String, description = "Path of the snapshot"), ("Retry-After" = u32, description = "Seconds until it is worth asking"))),
         (status = 400, description = "Not JSON, or a bad parameter", body = ProblemDocument<'static>, content_type = "application/problem+json"),
@@ -51,12 +53,17 @@ pub(super) async fn create_snapshot(
     request: HttpRequest,
     body: web::Bytes,
 ) -> Result<HttpResponse, Problem> {
-    let params = Params::read(&request, &["wait", "expect"])?;
+    let params = Params::read(&request, &["wait", "expect", "dry_run"])?;
     let expect = Expect::read(&params)?;
+    let dry_run = params.name("dry_run", |text| text.parse::<bool>().ok(), &["true", "false"])?;
     let most = state.max_wait_seconds;
     let wait = outcome::wait_seconds(&request, &params, most)?;
     let clusters: Vec<&str> = state.clusters.iter().map(String::as_str).collect();
     let wanted = super::body::snapshot_request(&request, &body, &clusters)?;
+    if dry_run == Some(true) {
+        let plan = state.kafka.dry_run(&wanted).await?;
+        return Ok(json(&mut HttpResponse::Ok(), &Plan::new(&wanted, &plan)));
+    }
     let asked = db::request_snapshot(&state.db, &wanted, Uuid::now_v7(), state.queue_limit).await;
     let (mut row, action) = asked.inspect_err(|_| metrics::request("rejected"))?;
     metrics::request(match (action, row.run) {
@@ -77,18 +84,64 @@ pub(super) async fn create_snapshot(
         outcome::check_run(&row, expect).map_err(in_time)?;
     }
     let done = action == RequestAction::Replay || (seconds > 0 && has_ended(row.state));
-    let mut response = if done || expect.is_some() {
-        HttpResponse::Ok()
-    } else {
-        let mut accepted = HttpResponse::Accepted();
-        accepted.insert_header((header::RETRY_AFTER, retry_after_seconds(&row).to_string()));
-        accepted
-    };
+    let mut response = accepted_unless(done || expect.is_some(), &row);
     if wait.is_some_and(|_| request.headers().contains_key("prefer")) {
         response.insert_header(("preference-applied", format!("wait={seconds}")));
     }
     response.insert_header((header::LOCATION, snapshot_path(row.id)));
     Ok(json(&mut response, &Snapshot::from(&row)))
+}
+
+/// Plans and runs a snapshot once more, whatever its state; joins a run that is under way.
+#[utoipa::path(
+    tag = "snapshots",
+    operation_id = "refreshSnapshot",
+    summary = "Bring a snapshot up to date",
+    params(
+        ("id" = String, Path, description = "Id of the snapshot"),
+        ("wait" = Option<u32>, Query, description = "Seconds to hold the answer until the snapshot has ended; also as `Prefer: wait=30`"),
+        ("Prefer" = Option<String>, Header, description = "`wait=30`, as the parameter `wait`"),
+    ),
+    responses(
+        (status = 200, description = "It ended within the wait", body = Snapshot),
+        (status = 202, description = "Accepted, or in progress already", body = Snapshot,
+            headers(("Location" = String, description = "Path of the snapshot"), ("Retry-After" = u32, description = "Seconds until it is worth asking"))),
+        (status = 400, description = "A bad parameter", body = ProblemDocument<'static>, content_type = "application/problem+json"),
+        (status = 403, description = "Not allowed", body = ProblemDocument<'static>, content_type = "application/problem+json"),
+        (status = 404, description = "No such snapshot", body = ProblemDocument<'static>, content_type = "application/problem+json"),
+        (status = 429, description = "The queue is full", body = ProblemDocument<'static>, content_type = "application/problem+json"),
+        (status = 503, description = "The database is away, or this replica is stopping", body = ProblemDocument<'static>, content_type = "application/problem+json"),
+    ),
+)]
+#[post("/v1/snapshots/{id}/refresh")]
+pub(super) async fn refresh_snapshot(
+    state: web::Data<ApiState>,
+    request: HttpRequest,
+    id: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let params = Params::read(&request, &["wait"])?;
+    let wait = outcome::wait_seconds(&request, &params, state.max_wait_seconds)?;
+    let id = snapshot_id(&id)?;
+    let row = db::refresh_snapshot(&state.db, id, state.queue_limit).await?;
+    let mut row = row.ok_or_else(|| not_found(id))?;
+    let seconds = wait.unwrap_or(0);
+    if seconds > 0 {
+        let enough = |row: &SnapshotRow| has_ended(row.state);
+        row = outcome::wait_for(&state, id, seconds, enough).await?.unwrap_or(row);
+    }
+    let mut response = accepted_unless(has_ended(row.state), &row);
+    response.insert_header((header::LOCATION, snapshot_path(id)));
+    Ok(json(&mut response, &Snapshot::from(&row)))
+}
+
+/// 200 if there is nothing to wait for any more, else 202 with when to ask.
+fn accepted_unless(done: bool, row: &SnapshotRow) -> actix_web::HttpResponseBuilder {
+    if done {
+        return HttpResponse::Ok();
+    }
+    let mut accepted = HttpResponse::Accepted();
+    accepted.insert_header((header::RETRY_AFTER, retry_after_seconds(row).to_string()));
+    accepted
 }
 
 /// Whether waiting longer can't change what was found.

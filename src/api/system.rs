@@ -5,6 +5,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::problem::{Problem, ProblemCode, ProblemDocument};
+use super::snapshots::json;
 use super::{ApiState, Version};
 use crate::db::{self, SchemaState};
 
@@ -28,7 +29,7 @@ struct Health {
 )]
 #[get("/v1/version")]
 pub(super) async fn get_version(state: web::Data<ApiState>) -> HttpResponse {
-    HttpResponse::Ok().json(&state.version)
+    json(&mut HttpResponse::Ok(), &state.version)
 }
 
 /// Whether the process is alive. Touches nothing.

@@ -1,5 +1,6 @@
 //! The files of a snapshot, and the segments in them.
 
+use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::{Attempt, Database, DbError, Page};
@@ -39,7 +40,8 @@ pub async fn list_files(
 ) -> Result<Vec<FileRow>, DbError> {
     let (partition, start_offset) = page.after.unwrap_or((-1, -1));
     let client = db.client().await?;
-    let sql = "-- list_files
+    let sql = format!(
+        "-- list_files
         WITH cuts AS (
             SELECT g.file_id, m.partition, m.start_offset, m.end_offset, m.records
             FROM snapshot_segments m JOIN segments g ON g.id = m.segment_id
@@ -50,7 +52,7 @@ pub async fn list_files(
         page AS (
             SELECT * FROM firsts WHERE (partition, start_offset) > ($2, $3)
             ORDER BY partition, start_offset LIMIT $4)
-        SELECT f.*, held.*, held.offsets = (SELECT sum(upper(offsets) - lower(offsets))
+        SELECT {FILE_COLUMNS}, held.offsets = (SELECT sum(upper(offsets) - lower(offsets))
             FROM segments WHERE file_id = f.id) AS whole
         FROM page JOIN files f ON f.id = page.file_id
         CROSS JOIN LATERAL (
@@ -60,35 +62,39 @@ pub async fn list_files(
                 array_agg(c.start_offset ORDER BY c.partition, c.start_offset) AS starts,
                 array_agg(c.end_offset ORDER BY c.partition, c.start_offset) AS ends
             FROM cuts c WHERE c.file_id = f.id) held
-        ORDER BY page.partition, page.start_offset";
+        ORDER BY page.partition, page.start_offset"
+    );
     let rows = client
-        .query(sql, &[&snapshot_id, &partition, &start_offset, &page.limit])
+        .query(&sql, &[&snapshot_id, &partition, &start_offset, &page.limit])
         .await
         .attempt("list the files of a snapshot")?;
+    Ok(rows.iter().map(read_file).collect())
+}
+
+/// The columns of `files` that [`read_file`] reads.
+pub(super) const FILE_COLUMNS: &str =
+    "f.object_name, f.records, f.bytes, f.sha256, f.min_timestamp, f.max_timestamp, held.*";
+
+pub(super) fn read_file(row: &Row) -> FileRow {
+    let partitions: Vec<i32> = row.get("partitions");
+    let (starts, ends): (Vec<i64>, Vec<i64>) = (row.get("starts"), row.get("ends"));
+    let ranges = starts.into_iter().zip(ends).map(|(s, e)| OffsetRange::new(s, e));
     let time = |millis: Option<i64>| millis.map(Timestamp::from_millis);
-    Ok(rows
-        .iter()
-        .map(|row| {
-            let partitions: Vec<i32> = row.get("partitions");
-            let (starts, ends): (Vec<i64>, Vec<i64>) = (row.get("starts"), row.get("ends"));
-            let ranges = starts.into_iter().zip(ends).map(|(s, e)| OffsetRange::new(s, e));
-            FileRow {
-                object_name: row.get("object_name"),
-                whole: row.get("whole"),
-                records: row.get("records"),
-                records_in_window: row.get("records_in_window"),
-                bytes: row.get("bytes"),
-                sha256: row.get("sha256"),
-                min_timestamp: time(row.get("min_timestamp")),
-                max_timestamp: time(row.get("max_timestamp")),
-                segments: partitions
-                    .into_iter()
-                    .zip(ranges)
-                    .map(|(partition, range)| PartitionRange { partition, range })
-                    .collect(),
-            }
-        })
-        .collect())
+    FileRow {
+        object_name: row.get("object_name"),
+        whole: row.get("whole"),
+        records: row.get("records"),
+        records_in_window: row.get("records_in_window"),
+        bytes: row.get("bytes"),
+        sha256: row.get("sha256"),
+        min_timestamp: time(row.get("min_timestamp")),
+        max_timestamp: time(row.get("max_timestamp")),
+        segments: partitions
+            .into_iter()
+            .zip(ranges)
+            .map(|(partition, range)| PartitionRange { partition, range })
+            .collect(),
+    }
 }
 
 /// A stretch of a snapshot's events and the file it is in.

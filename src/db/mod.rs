@@ -4,6 +4,7 @@
 //! name, so that it can be found in `pg_stat_statements`. No transaction stays open across
 //! Kafka or the object store, and every write of a worker is guarded by its lease.
 
+mod coverage;
 mod embedded;
 mod error;
 mod files;
@@ -20,13 +21,20 @@ mod tasks;
 mod time;
 mod tls;
 
+pub use coverage::{
+    CoveredWindow, KnownIncarnation, RecordedPartition, TopicFileRow, TopicPlace, TopicSnapshots,
+    covered_windows, find_incarnation, list_topic_files, recorded_partitions, stored_events,
+    topic_snapshots,
+};
 pub use embedded::{EmbeddedPostgres, Sharing};
 pub use error::{Attempt, DbError};
 pub use files::{FileRow, Place, SegmentRow, list_files, list_segments};
 pub use listen::{ENDED_CHANNEL, TASKS_CHANNEL, listen};
-pub use migrate::{Applied, SchemaState, check as check_schema, expected_version, migrate};
+pub use migrate::{
+    Applied, SchemaState, check as check_schema, expected_version, migrate, schema_version,
+};
 pub use partitions::{PartitionRow, list_partitions};
-pub use plans::{KnownTopic, PlanTransaction, SeenTopic};
+pub use plans::{KnownTopic, PlanTransaction, SeenTopic, seen_high_watermarks};
 pub use pool::{Database, Notification, PoolLimits};
 pub use runs::{
     Finished, Loss, PlannedPartition, end_run, extend_run, finish_run, planned_partitions,
@@ -38,7 +46,7 @@ pub use segments::{
 };
 pub use snapshots::{
     Page, ProgressRow, SnapshotFilter, SnapshotRequest, SnapshotRow, get_snapshot, get_states,
-    list_snapshots, queue_length, request_snapshot,
+    list_snapshots, queue_length, refresh_snapshot, request_snapshot,
 };
 pub use tasks::{
     ClaimedTask, Lease, LeaseState, Progress, RetryOutcome, TaskKind, claim_task, release_task,

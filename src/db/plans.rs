@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::sealing::make_newest;
 use super::tasks::{add_read_tasks, end_task, lock_lease};
-use super::{Attempt, ClaimedTask, DbError, DbTime, Lease};
+use super::{Attempt, ClaimedTask, Database, DbError, DbTime, Lease};
 use crate::snapshot::{
     BoundaryFact, Capture, OffsetRange, OffsetRanges, PartitionLook, PartitionPlan, PartitionRange,
     Timestamp, TimestampType, Window,
@@ -38,15 +38,31 @@ pub struct SeenTopic<'a> {
 pub struct KnownTopic {
     /// Our key for the incarnation.
     pub key: i64,
-    /// The high watermark of each partition when it was last seen.
-    pub high_watermarks: BTreeMap<i32, i64>,
+    /// The partitions that were seen before.
+    pub partitions: BTreeSet<i32>,
+}
+
+/// The highest watermark seen of each partition of a topic's newest incarnation, and its id.
+/// What Kafka says after this was asked can only be more, if the log is still the same.
+pub async fn seen_high_watermarks(
+    db: &Database,
+    cluster: &str,
+    name: &str,
+) -> Result<Option<(String, BTreeMap<i32, i64>)>, DbError> {
+    let client = db.client().await?;
+    let sql = "-- seen_high_watermarks
+        SELECT t.topic_id, p.partition, p.high_watermark
+        FROM topics t JOIN topic_partitions p ON p.topic = t.id
+        WHERE t.cluster = $1 AND t.name = $2 AND t.newest";
+    let rows = client.query(sql, &[&cluster, &name]).await.attempt("look up watermarks")?;
+    let watermarks = rows.iter().map(|row| (row.get("partition"), row.get("high_watermark")));
+    Ok(rows.first().map(|row| (row.get("topic_id"), watermarks.collect())))
 }
 
 /// The open transaction of a plan. Dropped without [`PlanTransaction::commit`], nothing
 /// of it happened.
 pub struct PlanTransaction<'a> {
     tx: Transaction<'a>,
-    lease: Lease,
 }
 
 impl<'a> PlanTransaction<'a> {
@@ -57,7 +73,20 @@ impl<'a> PlanTransaction<'a> {
     ) -> Result<Option<Self>, DbError> {
         let tx = client.transaction().await.attempt(WHAT)?;
         let held = lock_lease(&tx, lease).await?;
-        Ok(held.then_some(PlanTransaction { tx, lease }))
+        Ok(held.then_some(PlanTransaction { tx }))
+    }
+
+    /// Begins a plan that only looks: it is never to be committed.
+    pub async fn begin_dry(client: &'a mut deadpool_postgres::Client) -> Result<Self, DbError> {
+        Ok(PlanTransaction { tx: client.transaction().await.attempt(WHAT)? })
+    }
+
+    /// The database's time.
+    pub async fn now(&self) -> Result<Timestamp, DbError> {
+        let sql = "-- now
+            SELECT clock_timestamp()";
+        let row = self.tx.query_one(sql, &[]).await.attempt("ask the database's clock")?;
+        Ok(row.get::<_, DbTime>(0).0)
     }
 
     /// Records the topic, locks its row, and sets snapshots of its earlier incarnations
@@ -73,10 +102,9 @@ impl<'a> PlanTransaction<'a> {
             .await
             .attempt(WHAT)?;
         let sql = "-- known_partitions
-            SELECT partition, high_watermark FROM topic_partitions WHERE topic = $1";
+            SELECT partition FROM topic_partitions WHERE topic = $1";
         let rows = self.tx.query(sql, &[&key]).await.attempt(WHAT)?;
-        let high_watermarks = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
-        Ok(KnownTopic { key, high_watermarks })
+        Ok(KnownTopic { key, partitions: rows.iter().map(|row| row.get(0)).collect() })
     }
 
     /// Says that the snapshot is one of this incarnation.
@@ -100,8 +128,7 @@ impl<'a> PlanTransaction<'a> {
             .flat_map(|look| look.facts(window).map(|fact| ((look.partition, fact.at), fact)))
             .collect();
         if let Some(at) = self.newest_sealed_time(topic.key).await? {
-            let is_new =
-                |look: &&PartitionLook| !topic.high_watermarks.contains_key(&look.partition);
+            let is_new = |look: &&PartitionLook| !topic.partitions.contains(&look.partition);
             for look in looks.iter().filter(is_new) {
                 let zero = BoundaryFact::seen(at, Some(0), 0, 0);
                 facts
@@ -194,13 +221,15 @@ impl<'a> PlanTransaction<'a> {
         self.tx
             .execute(
                 "-- upsert_watermarks
-                 INSERT INTO topic_partitions
+                 INSERT INTO topic_partitions AS w
                      (topic, partition, low_watermark, high_watermark, last_stable_offset)
-                 SELECT $1, w.* FROM unnest($2::int[], $3::bigint[], $4::bigint[], $5::bigint[]) AS w
+                 SELECT $1, l.* FROM unnest($2::int[], $3::bigint[], $4::bigint[], $5::bigint[]) AS l
                  ON CONFLICT (topic, partition) DO UPDATE SET
-                     low_watermark = excluded.low_watermark,
-                     high_watermark = excluded.high_watermark,
-                     last_stable_offset = excluded.last_stable_offset, seen_at = now()",
+                     low_watermark = greatest(w.low_watermark, excluded.low_watermark),
+                     high_watermark = greatest(w.high_watermark, excluded.high_watermark),
+                     last_stable_offset =
+                         greatest(w.last_stable_offset, excluded.last_stable_offset),
+                     seen_at = now()",
                 &[
                     &topic,
                     &looks.iter().map(|look| look.partition).collect::<Vec<_>>(),
@@ -368,8 +397,8 @@ impl<'a> PlanTransaction<'a> {
     }
 
     /// Ends the plan's task and makes all of it visible at once.
-    pub async fn commit(self) -> Result<(), DbError> {
-        end_task(&self.tx, self.lease, None).await?;
+    pub async fn commit(self, lease: Lease) -> Result<(), DbError> {
+        end_task(&self.tx, lease, None).await?;
         self.tx.commit().await.attempt(WHAT)
     }
 

@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::segments::record_cuts;
 use super::snapshots::failure_to_json;
-use super::tasks::{add_read_tasks, end_task, lock_lease};
+use super::tasks::{add_read_tasks, end_task, lock_lease, lock_snapshot};
 use super::{Attempt, ClaimedTask, Cut, Database, DbError, DbTime, Lease};
 use crate::snapshot::{
     Completeness, Failure, OffsetRange, PartitionEnd, PartitionRange, State, Timestamp, Totals,
@@ -180,6 +180,10 @@ pub async fn extend_run(
     let tx = client.transaction().await.attempt(WHAT)?;
     if lock_lease(&tx, task.lease).await? {
         add_read_tasks(&tx, task.snapshot_id, task.run, tasks).await?;
+        let more: i64 = tasks.iter().flatten().map(|part| part.range.len()).sum();
+        let sql = "-- raise_total
+            UPDATE runs SET offsets_total = offsets_total + $3 WHERE snapshot_id = $1 AND run = $2";
+        tx.execute(sql, &[&task.snapshot_id, &task.run, &more]).await.attempt(WHAT)?;
         end_task(&tx, task.lease, None).await?;
         tx.commit().await.attempt(WHAT)?;
     }
@@ -237,6 +241,7 @@ async fn close_run(
     )
     .await
     .attempt(WHAT)?;
+    lock_snapshot(tx, task.snapshot_id).await?;
     tx.execute(
         "-- close_run
          WITH closed AS (

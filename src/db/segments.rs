@@ -4,7 +4,7 @@
 use uuid::Uuid;
 
 use super::plans::stored_ranges;
-use super::tasks::{end_task, lock_lease};
+use super::tasks::{end_task, lock_lease, lock_snapshot};
 use super::{Attempt, ClaimedTask, Database, DbError, Lease, Progress, task_ranges};
 use crate::snapshot::{Capture, OffsetRange, PartitionRange, RangeTally, Timestamp};
 
@@ -83,15 +83,13 @@ pub async fn commit_file(
         other => other?,
     }
     let records: i64 = segments.iter().map(|segment| segment.tally.records).sum();
-    tx.execute(
-        "-- count_commit
-         WITH counted AS (UPDATE runs SET records_added = records_added + $3
-             WHERE snapshot_id = $1 AND run = $2)
-         UPDATE snapshots SET last_error = NULL, updated_at = clock_timestamp() WHERE id = $1",
-        &[&task.snapshot_id, &task.run, &records],
-    )
-    .await
-    .attempt(WHAT)?;
+    lock_snapshot(&tx, task.snapshot_id).await?;
+    let sql = "-- forget_last_error
+        UPDATE snapshots SET last_error = NULL, updated_at = clock_timestamp() WHERE id = $1";
+    tx.execute(sql, &[&task.snapshot_id]).await.attempt(WHAT)?;
+    let sql = "-- count_commit
+        UPDATE runs SET records_added = records_added + $3 WHERE snapshot_id = $1 AND run = $2";
+    tx.execute(sql, &[&task.snapshot_id, &task.run, &records]).await.attempt(WHAT)?;
     match last {
         LastOfTask::Yes => end_task(&tx, task.lease, Some(progress)).await?,
         LastOfTask::No => show_progress(&tx, task.lease, progress).await?,

@@ -24,8 +24,8 @@ pub struct SnapshotRequest {
     pub capture: Capture,
     /// What lost offsets mean.
     pub on_loss: OnLoss,
-    /// Labels, which replace those of an earlier request.
-    pub labels: BTreeMap<String, String>,
+    /// Labels, which replace those of an earlier request; `None` leaves them as they are.
+    pub labels: Option<BTreeMap<String, String>>,
 }
 
 /// Everything about a snapshot that its document shows.
@@ -97,7 +97,7 @@ const COLUMNS: &str = "
     coalesce(extract(epoch FROM coalesce(r.finished_at, clock_timestamp()) - r.started_at), 0)::float8
         AS elapsed_seconds";
 
-const TABLES: &str = "
+pub(super) const TABLES: &str = "
     FROM snapshots s
     JOIN runs r ON r.snapshot_id = s.id AND r.run = s.run
     LEFT JOIN topics t ON t.id = s.topic
@@ -105,7 +105,7 @@ const TABLES: &str = "
         SELECT sum(offsets_done) AS offsets_done, sum(records) AS records, sum(bytes) AS bytes
         FROM tasks WHERE snapshot_id = s.id AND run = s.run AND kind = 'read') p ON true";
 
-const STATE: &str = "coalesce(r.outcome,
+pub(super) const STATE: &str = "coalesce(r.outcome,
     CASE WHEN r.started_at IS NULL THEN 'queued' ELSE 'running' END)";
 
 /// A failure as a `jsonb` column holds it.
@@ -215,26 +215,66 @@ pub async fn request_snapshot(
     };
     match action {
         RequestAction::NewRun => add_run(&tx, id, run, queue_limit).await?,
-        // A run of the sealer's becomes an asked one.
-        RequestAction::Join => {
-            tx.execute(
-                "-- join_run
-                 WITH joined AS (UPDATE runs SET origin = 'request'
-                     WHERE snapshot_id = $1 AND run = $2 AND origin <> 'request')
-                 UPDATE snapshots SET run = $2, updated_at = clock_timestamp() WHERE id = $1 AND run <> $2",
-                &[&id, &run],
-            )
-            .await
-            .attempt(WHAT)?;
-        }
+        RequestAction::Join => join_run(&tx, id, run).await?,
         RequestAction::Replay => {}
     }
-    let row = tx
-        .query_one(&format!("-- asked_snapshot\nSELECT {COLUMNS} {TABLES} WHERE s.id = $1"), &[&id])
-        .await
-        .attempt(WHAT)?;
+    let row = read_one(&tx, id).await?;
     tx.commit().await.attempt(WHAT)?;
-    Ok((read_row(&row)?, action))
+    Ok((row, action))
+}
+
+/// Asks for one more run of a snapshot, whatever its state; joins a run that is open.
+/// `None` if there is no snapshot of this id.
+///
+/// # Errors
+/// As [`request_snapshot`].
+pub async fn refresh_snapshot(
+    db: &Database,
+    id: Uuid,
+    queue_limit: u32,
+) -> Result<Option<SnapshotRow>, DbError> {
+    const WHAT: &str = "refresh a snapshot";
+    let mut client = db.client().await?;
+    let tx = client.transaction().await.attempt(WHAT)?;
+    let sql = "-- lock_snapshot
+        SELECT (SELECT max(run) FROM runs WHERE snapshot_id = s.id) AS newest,
+            (SELECT run FROM runs WHERE snapshot_id = s.id AND outcome IS NULL) AS open
+        FROM snapshots s WHERE s.id = $1 FOR UPDATE";
+    let Some(row) = tx.query_opt(sql, &[&id]).await.attempt(WHAT)? else { return Ok(None) };
+    match row.get::<_, Option<i32>>("open") {
+        Some(run) => join_run(&tx, id, run).await?,
+        None => add_run(&tx, id, row.get::<_, i32>("newest") + 1, queue_limit).await?,
+    }
+    let row = read_one(&tx, id).await?;
+    tx.commit().await.attempt(WHAT)?;
+    Ok(Some(row))
+}
+
+async fn read_one(
+    tx: &deadpool_postgres::Transaction<'_>,
+    id: Uuid,
+) -> Result<SnapshotRow, DbError> {
+    let sql = format!("-- asked_snapshot\nSELECT {COLUMNS} {TABLES} WHERE s.id = $1");
+    read_row(&tx.query_one(&sql, &[&id]).await.attempt("look up the snapshot asked for")?)
+}
+
+/// A run of the sealer's becomes an asked one.
+async fn join_run(
+    tx: &deadpool_postgres::Transaction<'_>,
+    id: Uuid,
+    run: i32,
+) -> Result<(), DbError> {
+    tx.execute(
+        "-- join_run
+         WITH joined AS (UPDATE runs SET origin = 'request'
+             WHERE snapshot_id = $1 AND run = $2 AND origin <> 'request')
+         UPDATE snapshots SET run = $2, updated_at = clock_timestamp()
+         WHERE id = $1 AND run <> $2",
+        &[&id, &run],
+    )
+    .await
+    .attempt("join a run")?;
+    Ok(())
 }
 
 async fn upsert_snapshot(
@@ -242,17 +282,18 @@ async fn upsert_snapshot(
     request: &SnapshotRequest,
     new_id: Uuid,
 ) -> Result<Uuid, DbError> {
-    let labels = serde_json::json!(request.labels);
+    let labels = request.labels.as_ref().map(|labels| serde_json::json!(labels));
     let row = tx
         .query_one(
             "-- upsert_snapshot
              INSERT INTO snapshots AS s
                  (id, cluster, topic_name, window_start, window_end, capture, on_loss, labels)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, coalesce($8::jsonb, '{}'))
              ON CONFLICT (cluster, topic_name, window_start, window_end, capture)
                  WHERE superseded_at IS NULL
-             DO UPDATE SET on_loss = excluded.on_loss, labels = excluded.labels,
-                 updated_at = CASE WHEN s.on_loss = excluded.on_loss AND s.labels = excluded.labels
+             DO UPDATE SET on_loss = excluded.on_loss, labels = coalesce($8::jsonb, s.labels),
+                 updated_at = CASE WHEN s.on_loss = excluded.on_loss
+                     AND s.labels = coalesce($8::jsonb, s.labels)
                      THEN s.updated_at ELSE clock_timestamp() END
              RETURNING id",
             &[

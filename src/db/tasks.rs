@@ -190,7 +190,8 @@ pub async fn renew_lease(
     let client = db.client().await?;
     let sql = "-- renew_lease
         UPDATE tasks t SET lease_expires_at = clock_timestamp() + make_interval(secs => $4),
-            offsets_done = $5, records = $6, bytes = $7
+            offsets_done = $5, records = $6, bytes = $7,
+            failing_since = CASE WHEN $5 > t.offsets_done THEN NULL ELSE t.failing_since END
         FROM runs r
         WHERE t.id = $1 AND t.token = $2 AND t.attempt_id = $3 AND t.ended_at IS NULL
           AND r.snapshot_id = t.snapshot_id AND r.run = t.run
@@ -298,6 +299,18 @@ pub(super) async fn lock_lease(
         .await
         .attempt("check a lease")?;
     Ok(row.is_some())
+}
+
+/// Locks the snapshot's row. Rows are locked in the order task, snapshot, run by everyone, so
+/// that nobody waits for each other.
+pub(super) async fn lock_snapshot(
+    tx: &deadpool_postgres::Transaction<'_>,
+    snapshot_id: Uuid,
+) -> Result<(), DbError> {
+    let sql = "-- lock_snapshot_row
+        SELECT FROM snapshots WHERE id = $1 FOR NO KEY UPDATE";
+    tx.query_one(sql, &[&snapshot_id]).await.attempt("lock a snapshot")?;
+    Ok(())
 }
 
 /// Makes tasks of a run.

@@ -4,6 +4,7 @@
 //! task ours while it lasts, [`worker`] claims tasks and settles how they end, [`sealer`] asks
 //! for runs by itself.
 
+mod ask;
 mod error;
 mod lease;
 mod plan;
@@ -14,6 +15,7 @@ mod worker;
 
 use std::sync::Arc;
 
+pub use ask::{dry_run, topic_offsets, topics};
 pub use error::JobError;
 pub use sealer::{seal, seal_round};
 pub use worker::{WorkSource, work, work_once, work_until_idle};

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::{JobError, Shells};
-use crate::db::{ClaimedTask, KnownTopic, PlanTransaction, SeenTopic};
+use crate::db::{self, ClaimedTask, KnownTopic, PlanTransaction, SeenTopic};
 use crate::kafka::TopicDescription;
 use crate::snapshot::{
-    Failure, FailureKind, OffsetRanges, PartitionLook, PartitionPlan, PartitionRange,
-    plan_partition, split_into_tasks,
+    Capture, Failure, FailureKind, OffsetRanges, PartitionLook, PartitionPlan, PartitionRange,
+    TopicName, Window, plan_partition, split_into_tasks,
 };
 
 /// What an event takes in a file, as long as nothing is known: tasks are cut by offsets, and
@@ -19,35 +19,24 @@ const MAX_LOOKS: u32 = 3;
 
 /// Plans a run.
 pub(super) async fn plan(shells: &Shells, task: &ClaimedTask) -> Result<(), JobError> {
-    let (described, looks) = look(shells, task).await?;
+    let (described, looks) = look(shells, &task.cluster, &task.topic, task.window).await?;
     let mut client = shells.db.client().await?;
     let Some(tx) = PlanTransaction::begin(&mut client, task.lease).await? else {
         return Err(JobError::LeaseLost);
     };
-    let topic_id = described.topic_id.as_ref().map(ToString::to_string).unwrap_or_default();
-    let topic = tx
-        .observe_topic(&SeenTopic {
-            cluster: &task.cluster,
-            name: task.topic.as_str(),
-            topic_id: &topic_id,
-            timestamp_type: described.timestamp_type,
-            retention_ms: described.retention_ms,
-        })
-        .await?;
+    let topic = observe(&tx, &task.cluster, &task.topic, &described).await?;
     if task.topic_key.is_some_and(|key| key != topic.key) {
         tx.commit_observations().await?;
         return Err(JobError::Failed(recreated(task)));
     }
-    check_watermarks(task, &topic, &looks)?;
     tx.bind_snapshot(task.snapshot_id, topic.key).await?;
-    tx.record_look(&topic, &task.window, &looks).await?;
-    let plans = plan_partitions(&tx, task, topic.key, &looks).await?;
+    let plans = plan_partitions(&tx, &task.window, task.capture, &topic, &looks).await?;
     tx.record_partitions(task, topic.key, &plans).await?;
     let to_read: Vec<PartitionRange> = plans.iter().flat_map(ranges_to_read).collect();
     let offsets_per_task = shells.limits.target_file_bytes / ASSUMED_BYTES_PER_OFFSET;
     let tasks = split_into_tasks(&to_read, i64::try_from(offsets_per_task).unwrap_or(i64::MAX));
     tx.record_work(task, topic.key, &tasks).await?;
-    tx.commit().await?;
+    tx.commit(task.lease).await?;
     tracing::info!(
         partitions = plans.len(),
         offsets = to_read.iter().map(|part| part.range.len()).sum::<i64>(),
@@ -57,14 +46,40 @@ pub(super) async fn plan(shells: &Shells, task: &ClaimedTask) -> Result<(), JobE
     Ok(())
 }
 
+/// Records the topic as it is described.
+pub(super) async fn observe(
+    tx: &PlanTransaction<'_>,
+    cluster: &str,
+    name: &TopicName,
+    described: &TopicDescription,
+) -> Result<KnownTopic, JobError> {
+    let topic_id = topic_id(described);
+    let seen = SeenTopic {
+        cluster,
+        name: name.as_str(),
+        topic_id: &topic_id,
+        timestamp_type: described.timestamp_type,
+        retention_ms: described.retention_ms,
+    };
+    Ok(tx.observe_topic(&seen).await?)
+}
+
+/// Kafka's id of a topic, empty where the brokers give none.
+pub(super) fn topic_id(described: &TopicDescription) -> String {
+    described.topic_id.as_ref().map(ToString::to_string).unwrap_or_default()
+}
+
 /// Asks for the topic, then for its offsets, then for the topic again: only if both are the
 /// same incarnation do the offsets belong to it.
-async fn look(
+pub(super) async fn look(
     shells: &Shells,
-    task: &ClaimedTask,
+    cluster: &str,
+    name: &TopicName,
+    window: Window,
 ) -> Result<(TopicDescription, Vec<PartitionLook>), JobError> {
     for _ in 0..MAX_LOOKS {
-        let (topic, window) = (task.topic.clone(), task.window);
+        let seen = db::seen_high_watermarks(&shells.db, cluster, name.as_str()).await?;
+        let topic = name.clone();
         let (before, looks, after) = shells
             .ask_kafka(move |kafka| {
                 let before = kafka.describe_topic(&topic)?;
@@ -74,15 +89,13 @@ async fn look(
             })
             .await?;
         if before.topic_id == after {
+            check_watermarks(name, &topic_id(&before), seen, &looks)?;
             return Ok((before, looks));
         }
     }
     Err(JobError::Failed(Failure::new(
         FailureKind::TopicRecreated,
-        format!(
-            "topic {} was deleted and made again {MAX_LOOKS} times while it was looked at",
-            task.topic
-        ),
+        format!("topic {name} was deleted and made again {MAX_LOOKS} times while it was looked at"),
     )))
 }
 
@@ -100,12 +113,14 @@ pub(super) fn recreated(task: &ClaimedTask) -> Failure {
 /// A log that ends below what was seen of it is not the log that was seen: old offsets
 /// would pass for new ones. Brokers without topic ids tell a new incarnation only so.
 fn check_watermarks(
-    task: &ClaimedTask,
-    topic: &KnownTopic,
+    name: &TopicName,
+    topic_id: &str,
+    seen: Option<(String, BTreeMap<i32, i64>)>,
     looks: &[PartitionLook],
 ) -> Result<(), JobError> {
+    let Some((_, seen)) = seen.filter(|(seen_id, _)| seen_id == topic_id) else { return Ok(()) };
     let went_back = looks.iter().find_map(|look| {
-        let seen = *topic.high_watermarks.get(&look.partition)?;
+        let seen = *seen.get(&look.partition)?;
         (look.high_watermark < seen).then_some((look, seen))
     });
     match went_back {
@@ -114,25 +129,29 @@ fn check_watermarks(
             kind: FailureKind::TopicRecreated,
             message: format!(
                 "partition {} of topic {} now ends at offset {}, but {} had been seen: the topic was made again or an unclean leader election cut its log",
-                look.partition, task.topic, look.high_watermark, seen
+                look.partition, name, look.high_watermark, seen
             ),
             partition: Some(look.partition),
         })),
     }
 }
 
-async fn plan_partitions(
+/// Records the look and works out, with all that was recorded before, what each partition
+/// means for the window.
+pub(super) async fn plan_partitions(
     tx: &PlanTransaction<'_>,
-    task: &ClaimedTask,
-    topic: i64,
+    window: &Window,
+    capture: Capture,
+    topic: &KnownTopic,
     looks: &[PartitionLook],
 ) -> Result<Vec<PartitionPlan>, JobError> {
-    let facts = tx.facts(topic, &task.window, looks).await?;
+    tx.record_look(topic, window, looks).await?;
+    let facts = tx.facts(topic.key, window, looks).await?;
     let plan = |look: &PartitionLook, stored: &BTreeMap<i32, OffsetRanges>| {
         let nothing = OffsetRanges::new();
         let facts = facts.get(&look.partition).map(Vec::as_slice).unwrap_or_default();
         let stored = stored.get(&look.partition).unwrap_or(&nothing);
-        plan_partition(&task.window, *look, facts, stored)
+        plan_partition(window, *look, facts, stored)
     };
     let ranges: Vec<PartitionRange> = looks
         .iter()
@@ -141,7 +160,7 @@ async fn plan_partitions(
             range: plan(look, &BTreeMap::new()).range,
         })
         .collect();
-    let stored = tx.stored(topic, task.capture, &ranges).await?;
+    let stored = tx.stored(topic.key, capture, &ranges).await?;
     Ok(looks.iter().map(|look| plan(look, &stored)).collect())
 }
 

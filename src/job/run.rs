@@ -58,9 +58,12 @@ async fn read(shells: &Shells, task: &ClaimedTask, held: &HeldLease) -> Result<(
                 .await?;
         metrics::committed(outcome, started.elapsed());
         match outcome {
-            CommitOutcome::LeaseLost => return Err(JobError::LeaseLost),
+            CommitOutcome::LeaseLost => {
+                discard(shells, file.as_ref()).await;
+                return Err(JobError::LeaseLost);
+            }
             // Another window's run was quicker with some of it: what is left is asked anew.
-            CommitOutcome::Conflict => {}
+            CommitOutcome::Conflict => discard(shells, file.as_ref()).await,
             CommitOutcome::Committed => {
                 metrics::stored(file.as_ref().map(|f: &NewFile| f.bytes), &segments);
                 progress = read_so_far;
@@ -69,6 +72,15 @@ async fn read(shells: &Shells, task: &ClaimedTask, held: &HeldLease) -> Result<(
                 }
             }
         }
+    }
+}
+
+/// Removes an object of which it is certain that no commit names it. (Of a commit whose
+/// outcome is unknown, nothing is certain, and nothing is removed.)
+async fn discard(shells: &Shells, file: Option<&NewFile>) {
+    let Some(file) = file else { return };
+    if let Err(error) = shells.store.delete(&file.object_name).await {
+        tracing::warn!(%error, "could not remove a file that was not committed");
     }
 }
 
@@ -83,10 +95,11 @@ async fn check_incarnation(shells: &Shells, task: &ClaimedTask) -> Result<(), Jo
     let id = shells.ask_kafka(move |kafka| kafka.topic_id(&topic)).await?;
     let id = id.as_ref().map(ToString::to_string).unwrap_or_default();
     if task.topic_id.as_deref() == Some(id.as_str()) {
-        Ok(())
-    } else {
-        Err(JobError::Failed(recreated(task)))
+        return Ok(());
     }
+    // From now on the same request means the new incarnation.
+    db::record_incarnation(&shells.db, &task.cluster, task.topic.as_str(), &id).await?;
+    Err(JobError::Failed(recreated(task)))
 }
 
 /// Looks once more at what is gone, counts what is held, ends the run.
@@ -187,10 +200,10 @@ fn verdict(task: &ClaimedTask, totals: &Totals) -> Option<Failure> {
     let message = match (task.on_loss, totals.lost_offsets, totals.uncertain_partitions) {
         (OnLoss::Report, _, _) | (OnLoss::Fail, 0, 0) => return None,
         (OnLoss::Fail, 0, partitions) => format!(
-            "in {partitions} partitions retention may have taken events of the window before anyone looked; what is left is stored, and on_loss: report accepts it"
+            "retention may have taken events of the window before anyone looked (partitions with an uncertain start: {partitions}); what is left is stored, and on_loss: report accepts it"
         ),
         (OnLoss::Fail, lost, partitions) => format!(
-            "{lost} offsets of the window are gone from the broker and not stored (and {partitions} partitions have an uncertain start); what is left is stored, and on_loss: report accepts it"
+            "offsets of the window are gone from the broker and not stored (lost offsets: {lost}, partitions with an uncertain start: {partitions}); what is left is stored, and on_loss: report accepts it"
         ),
     };
     Some(Failure::new(FailureKind::DataLost, message))

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::plan::topic_id;
 use super::{JobError, Shells};
 use crate::db::{self, DbError, WatchedTopic};
 use crate::snapshot::FailureKind;
@@ -58,7 +59,7 @@ async fn seal_topic(shells: &Shells, watched: &WatchedTopic) -> Result<u64, JobE
             Ok((described, watermarks))
         })
         .await?;
-    let topic_id = described.topic_id.as_ref().map(ToString::to_string).unwrap_or_default();
+    let topic_id = topic_id(&described);
     if topic_id != watched.topic_id {
         tracing::info!(topic = %watched.topic, "the topic was deleted and made again");
         let name = watched.topic.as_str();

@@ -116,7 +116,11 @@ async fn settle(shells: &Shells, task: &ClaimedTask, held: &HeldLease, error: Jo
             Ok(())
         }
         JobError::Stopping => db::release_task(&shells.db, task.lease).await,
-        JobError::Cancelled => db::end_run(&shells.db, task, None).await.map(|_| ()),
+        JobError::Cancelled => db::end_run(&shells.db, task, None).await.map(|ended| {
+            if ended {
+                metrics::run_ended("cancelled", None);
+            }
+        }),
         error => match error.failure() {
             Some(failure) => fail(shells, task, failure).await,
             None => Ok(()),

@@ -18,5 +18,4 @@ mod reader;
 pub use client::{KafkaClient, TopicDescription, TopicId, TopicIdError, TopicSummary};
 pub use config::KafkaConfig;
 pub use error::{KafkaConfigError, KafkaError};
-pub use offsets::Watermarks;
 pub use reader::{Flow, RangeReader, ReadEnd, ReadLimits};

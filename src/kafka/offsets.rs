@@ -11,7 +11,7 @@ use super::call::{Answer, CallError, FoundPartition, FoundTopic, Question};
 use super::client::KafkaClient;
 use super::error::KafkaError;
 use super::ffi;
-use crate::snapshot::{PartitionLook, Timestamp, TopicName, Window};
+use crate::snapshot::{PartitionLook, Timestamp, TopicName, Watermarks, Window};
 
 /// How long all tries of one question may take; with [`EXPLAIN_TIMEOUT`] ten seconds.
 const ASK_TIMEOUT: Duration = Duration::from_secs(8);
@@ -24,19 +24,6 @@ const TRIES: u32 = 3;
 
 /// The pause between two tries: a new leader is known within tens of milliseconds.
 const PAUSE: Duration = Duration::from_millis(200);
-
-/// A partition's ends at one moment: `low_watermark <= last_stable_offset <= high_watermark`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Watermarks {
-    /// The partition's number.
-    pub partition: i32,
-    /// The first offset that the broker still has.
-    pub low_watermark: i64,
-    /// The next offset to be written.
-    pub high_watermark: i64,
-    /// Where the first open transaction begins; the high watermark if none is open.
-    pub last_stable_offset: i64,
-}
 
 /// Why an answer about offsets can't be used.
 struct Unanswered {

@@ -6,6 +6,7 @@
 //! models. The shells (`kafka`, `data_file`, `store`, `db`) bring the facts and act.
 
 mod boundary;
+mod coverage;
 mod event;
 mod failure;
 mod manifest;
@@ -17,11 +18,15 @@ mod topic;
 mod window;
 
 pub use boundary::{BoundaryFact, resolve_boundary, start_uncertain};
+pub use coverage::time_gaps;
 pub use event::{Event, Header, RangeTally, TimestampType};
 pub use failure::{Failure, FailureKind};
 pub use manifest::Totals;
 pub use offsets::{OffsetRange, OffsetRanges};
-pub use plan::{PartitionLook, PartitionPlan, PartitionRange, plan_partition, split_into_tasks};
+pub use plan::{
+    DryPlan, PartitionLook, PartitionPlan, PartitionRange, TopicFacts, TopicOffsets, Watermarks,
+    plan_partition, split_into_tasks,
+};
 pub use state::{
     Capture, Completeness, OnLoss, PartitionEnd, RequestAction, State, action_on_request,
     completeness,

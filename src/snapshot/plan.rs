@@ -1,6 +1,9 @@
 //! What a run has to do: the offsets of the window, less what is stored, less what is gone.
 
-use super::{BoundaryFact, OffsetRange, OffsetRanges, Window, resolve_boundary, start_uncertain};
+use super::{
+    BoundaryFact, Completeness, OffsetRange, OffsetRanges, TimestampType, TopicName, Window,
+    resolve_boundary, start_uncertain,
+};
 
 /// What Kafka said about one partition at one moment: the watermarks first, then the
 /// boundary of the window's end, then that of its start, so that neither "no such event"
@@ -19,6 +22,19 @@ pub struct PartitionLook {
     pub start_answer: Option<i64>,
     /// The answer for the window's end, `None` if there is no such event.
     pub end_answer: Option<i64>,
+}
+
+/// A partition's ends at one moment: `low_watermark <= last_stable_offset <= high_watermark`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watermarks {
+    /// The partition's number.
+    pub partition: i32,
+    /// The first offset that the broker still has.
+    pub low_watermark: i64,
+    /// The next offset to be written.
+    pub high_watermark: i64,
+    /// Where the first open transaction begins; the high watermark if none is open.
+    pub last_stable_offset: i64,
 }
 
 impl PartitionLook {
@@ -74,6 +90,42 @@ pub fn plan_partition(
         lost: stored.gaps(gone),
         stored,
     }
+}
+
+/// What a run would find and do.
+#[derive(Clone, Debug)]
+pub struct DryPlan {
+    /// Kafka's id of the topic, empty where the brokers give none.
+    pub topic_id: String,
+    /// How complete the snapshot would be.
+    pub completeness: Completeness,
+    /// The partitions, by number.
+    pub partitions: Vec<PartitionPlan>,
+}
+
+/// Where each partition of a topic begins and ends, and the boundary of one time
+/// (`start_answer`).
+#[derive(Clone, Debug)]
+pub struct TopicOffsets {
+    /// Kafka's id of the topic, empty where the brokers give none.
+    pub topic_id: String,
+    /// The partitions, by number.
+    pub partitions: Vec<PartitionLook>,
+}
+
+/// A topic as Kafka describes it.
+#[derive(Clone, Debug)]
+pub struct TopicFacts {
+    /// Its name.
+    pub topic: TopicName,
+    /// Kafka's id, empty where the brokers give none.
+    pub topic_id: String,
+    /// How many partitions it has.
+    pub partitions: usize,
+    /// Whose clock stamps the records, if that may be read.
+    pub timestamp_type: Option<TimestampType>,
+    /// How long records are kept, in milliseconds; `None` for good or unknown.
+    pub retention_ms: Option<i64>,
 }
 
 /// An offset range and the partition that it is in.

@@ -212,7 +212,7 @@ async fn bad_bodies_and_methods_are_problem_documents() {
 
 #[tokio::test]
 async fn a_full_queue_is_429_and_joins_are_not() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::spawn_with_queue(5).await;
     for number in 0..5 {
         assert_eq!(app.ask("some-topic", number, HOUR).await.0, 202);
     }

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 
 use serde_json::Value;
 
-use crate::harness::{DAY, HOUR, Record, TestApp, TestTopic, record};
+use crate::harness::{DAY, DEFAULT_LIMITS, HOUR, Record, TestApp, TestTopic, count_files, record};
 
 const DAY_LENGTH: i64 = 24 * HOUR;
 
@@ -104,13 +104,8 @@ async fn capture_offsets_records_the_ranges_and_copies_nothing() {
 
 #[tokio::test]
 async fn a_large_range_becomes_many_files_of_about_the_target_size() {
-    let app = TestApp::spawn_with(strandline::job::WorkLimits {
-        lease_seconds: 30,
-        retry_seconds: 0,
-        grace_seconds: 600,
-        target_file_bytes: 64 * 1024,
-    })
-    .await;
+    let limits = strandline::job::WorkLimits { target_file_bytes: 64 * 1024, ..DEFAULT_LIMITS };
+    let app = TestApp::spawn_with(limits).await;
     let topic = TestTopic::create(2, &[]).await;
     // Hard to compress, so that the size of the files is that of the events.
     let noise = |seed: u64| -> String {
@@ -134,15 +129,6 @@ async fn a_large_range_becomes_many_files_of_about_the_target_size() {
         assert!(file["bytes"].as_u64().expect("bytes") < 2 * 64 * 1024 + 16_384, "{file}");
     }
     assert_eq!(app.events(&snapshot).await.len(), 2000);
-    let on_disk = walk(app.files());
+    let on_disk = count_files(app.files());
     assert_eq!(on_disk, files.len(), "no object is left that no commit names");
-}
-
-/// How many files there are below a folder.
-fn walk(folder: &std::path::Path) -> usize {
-    std::fs::read_dir(folder)
-        .expect("a folder")
-        .map(|entry| entry.expect("an entry").path())
-        .map(|path| if path.is_dir() { walk(&path) } else { 1 })
-        .sum()
 }

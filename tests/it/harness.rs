@@ -13,6 +13,7 @@ use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::{Value, json};
 use strandline::api::{ApiState, Version, Waiters, application};
+use strandline::app::KafkaDoor;
 use strandline::db::{self, Database, PoolLimits};
 use strandline::job::{
     Cluster, Shells, WorkLimits, WorkSource, seal_round, work, work_once, work_until_idle,
@@ -92,6 +93,14 @@ async fn new_database() -> (Database, String) {
     panic!("the template stays in use");
 }
 
+/// Errors fail a run at once, so that a test sees them.
+pub const DEFAULT_LIMITS: WorkLimits = WorkLimits {
+    lease_seconds: 30,
+    retry_seconds: 0,
+    grace_seconds: 600,
+    target_file_bytes: 128 * 1024 * 1024,
+};
+
 /// A running Strandline.
 pub struct TestApp {
     pub shells: Shells,
@@ -107,16 +116,19 @@ pub struct TestApp {
 impl TestApp {
     /// Serves HTTP; tasks are done when [`TestApp::work`] is called.
     pub async fn spawn() -> Self {
-        Self::spawn_with(WorkLimits {
-            lease_seconds: 30,
-            retry_seconds: 0,
-            grace_seconds: 600,
-            target_file_bytes: 128 * 1024 * 1024,
-        })
-        .await
+        Self::spawn_with(DEFAULT_LIMITS).await
     }
 
     pub async fn spawn_with(limits: WorkLimits) -> Self {
+        Self::build(limits, 1000).await
+    }
+
+    /// As [`TestApp::spawn`], with room for so many runs that wait.
+    pub async fn spawn_with_queue(queue_limit: u32) -> Self {
+        Self::build(DEFAULT_LIMITS, queue_limit).await
+    }
+
+    async fn build(limits: WorkLimits, queue_limit: u32) -> Self {
         let (db, database_name) = new_database().await;
         let files = tempfile::tempdir().expect("a folder");
         let storage = url::Url::from_directory_path(files.path()).expect("an absolute path");
@@ -131,7 +143,7 @@ impl TestApp {
         let wake = Arc::new(Notify::new());
         let waiters = Waiters::default();
         let draining = CancellationToken::new();
-        let url = serve(&shells, &waiters, &draining);
+        let url = serve(&shells, &waiters, &draining, queue_limit);
         let (listen_db, listen_wake, stop) = (db, wake.clone(), stopping.clone());
         tokio::spawn(async move {
             let told = |notification: &db::Notification| {
@@ -254,14 +266,20 @@ pub async fn answer(request: reqwest::RequestBuilder) -> (u16, Value) {
     (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
 }
 
-fn serve(shells: &Shells, waiters: &Waiters, draining: &CancellationToken) -> String {
+fn serve(
+    shells: &Shells,
+    waiters: &Waiters,
+    draining: &CancellationToken,
+    queue_limit: u32,
+) -> String {
     let state = web::Data::new(ApiState {
         db: shells.db.clone(),
         store: shells.store.clone(),
+        kafka: Arc::new(KafkaDoor(shells.clone())),
         waiters: waiters.clone(),
         clusters: vec!["default".to_owned()],
         max_wait_seconds: 60,
-        queue_limit: 5,
+        queue_limit,
         allowed_origins: vec!["https://allowed.example".to_owned()],
         version: Version {
             version: "0.0.0".to_owned(),
@@ -280,6 +298,15 @@ fn serve(shells: &Shells, waiters: &Waiters, draining: &CancellationToken) -> St
     let url = format!("http://{}", server.addrs()[0]);
     tokio::spawn(server.run());
     url
+}
+
+/// How many files there are below a folder.
+pub fn count_files(folder: &std::path::Path) -> usize {
+    std::fs::read_dir(folder)
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry").path())
+        .map(|path| if path.is_dir() { count_files(&path) } else { 1 })
+        .sum()
 }
 
 // Topics ------------------------------------------------------------------------------------

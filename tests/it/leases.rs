@@ -1,7 +1,5 @@
 //! Leases: a worker that is silent loses its task, and can't write any more.
 
-use std::collections::BTreeMap;
-
 use strandline::db::{
     self, ClaimedTask, CommitOutcome, LastOfTask, LeaseState, NewSegment, Progress, RetryOutcome,
     SnapshotRequest, TaskKind,
@@ -33,7 +31,7 @@ async fn died_before_reading(app: &TestApp, topic: &str) -> ClaimedTask {
             .expect("a window"),
         capture: Capture::Events,
         on_loss: OnLoss::Report,
-        labels: BTreeMap::new(),
+        labels: None,
     };
     db::request_snapshot(app.db(), &request, Uuid::now_v7(), 10).await.expect("asked");
     let plan = claim(app).await.expect("the plan");

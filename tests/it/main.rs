@@ -5,6 +5,7 @@
 
 mod api;
 mod command_line;
+mod coverage;
 mod first_light;
 mod harness;
 mod leases;

@@ -81,15 +81,6 @@ async fn windows_taken_at_once_store_every_event_once() {
     }))
     .await;
     for (&(start, end), (status, snapshot)) in windows.iter().zip(asked) {
-        // The queue of the test application holds five; the rest is asked again.
-        let snapshot = match status {
-            429 => {
-                let body = serde_json::json!({"topic": topic.name,
-                    "window_start": crate::harness::at(start), "window_end": crate::harness::at(end)});
-                app.post("/v1/snapshots?wait=60&expect=succeeded", &body).await.1
-            }
-            _ => snapshot,
-        };
         assert_eq!(snapshot["state"], "succeeded", "{status} {snapshot}");
         assert_eq!(snapshot["result"]["records"], ((end - start) / 1000).min(3000 - start / 1000));
         assert_eq!(snapshot["result"]["lost_offsets"], 0);
@@ -104,4 +95,49 @@ async fn windows_taken_at_once_store_every_event_once() {
         .expect("a sum")
         .get(0);
     assert_eq!(stored, 2900, "the union of all windows, once");
+}
+
+#[tokio::test]
+async fn plans_that_pass_each_other_on_a_live_topic_do_not_take_it_for_another() {
+    let app = TestApp::spawn().await;
+    let topic = TestTopic::create(2, &[]).await;
+    let _workers = app.start_workers(8);
+    let producing = async {
+        for batch in 0..40 {
+            let records: Vec<Record> =
+                (0..50).map(|i| record(i % 2, i64::from(batch * 50 + i) * 1000, "x")).collect();
+            topic.produce(&records).await;
+        }
+    };
+    let asking = join_all((0..60).map(|minute| {
+        let body = serde_json::json!({"topic": topic.name,
+            "window_start": crate::harness::at(minute * 30_000),
+            "window_end": crate::harness::at((minute + 1) * 30_000)});
+        let app = &app;
+        async move { app.post("/v1/snapshots?wait=60&expect=succeeded", &body).await }
+    }));
+    let ((), answers) = futures_util::future::join(producing, asking).await;
+    for (status, snapshot) in answers {
+        assert_eq!((status, &snapshot["state"]), (200, &"succeeded".into()), "{snapshot}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_lost_the_race_is_not_left_behind() {
+    let app = TestApp::spawn().await;
+    let topic = TestTopic::create(1, &[]).await;
+    let records: Vec<Record> = (0..2000).map(|i| record(0, i, "x")).collect();
+    topic.produce(&records).await;
+    let _workers = app.start_workers(8);
+    let asked = join_all((0..8).map(|i| {
+        let body = serde_json::json!({"topic": topic.name,
+            "window_start": crate::harness::at(i), "window_end": crate::harness::at(HOUR - i)});
+        let app = &app;
+        async move { app.post("/v1/snapshots?wait=60&expect=succeeded", &body).await }
+    }))
+    .await;
+    assert!(asked.iter().all(|(status, _)| *status == 200), "{asked:?}");
+    let client = app.db().client().await.expect("a connection");
+    let files = client.query_one("SELECT count(*) FROM files", &[]).await.expect("a count");
+    assert_eq!(crate::harness::count_files(app.files()) as i64, files.get::<_, i64>(0));
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use strandline::job::WorkLimits;
 
-use crate::harness::{HOUR, TestApp, TestTopic, TransactionEnd, record};
+use crate::harness::{DEFAULT_LIMITS, HOUR, TestApp, TestTopic, TransactionEnd, record};
 
 async fn again(app: &TestApp, snapshot: &Value) -> Value {
     app.get(snapshot["links"]["self"].as_str().expect("a path")).await.1
@@ -45,12 +45,7 @@ async fn what_arrives_between_an_early_run_and_the_boundary_is_in_the_window() {
 #[tokio::test]
 async fn provisional_becomes_settled_when_the_grace_is_over() {
     // The grace of the first application is not over before the year 2055.
-    let limits = WorkLimits {
-        lease_seconds: 30,
-        retry_seconds: 0,
-        grace_seconds: 1_000_000_000,
-        target_file_bytes: 128 * 1024 * 1024,
-    };
+    let limits = WorkLimits { grace_seconds: 1_000_000_000, ..DEFAULT_LIMITS };
     let mut app = TestApp::spawn_with(limits).await;
     let topic = TestTopic::create(1, &[]).await;
     topic.produce(&[record(0, 0, "a")]).await;
