@@ -319,7 +319,6 @@ CREATE TABLE snapshot_segments (
     end_offset bigint NOT NULL,
     records bigint NOT NULL,
     out_of_window_records bigint NOT NULL,
-    poison_records bigint NOT NULL DEFAULT 0,
     min_timestamp bigint,
     max_timestamp bigint,
     PRIMARY KEY (snapshot_id, partition, start_offset),
@@ -334,7 +333,6 @@ COMMENT ON COLUMN snapshot_segments.start_offset IS 'First offset of the segment
 COMMENT ON COLUMN snapshot_segments.end_offset IS 'First offset after what belongs to the snapshot';
 COMMENT ON COLUMN snapshot_segments.records IS 'Events in there';
 COMMENT ON COLUMN snapshot_segments.out_of_window_records IS 'Of these, events whose own timestamp is outside the window or missing';
-COMMENT ON COLUMN snapshot_segments.poison_records IS 'Of these, events stamped so far ahead that they are no boundary';
 COMMENT ON COLUMN snapshot_segments.min_timestamp IS 'Smallest timestamp in there, milliseconds since the epoch';
 COMMENT ON COLUMN snapshot_segments.max_timestamp IS 'Largest timestamp in there, milliseconds since the epoch';
 

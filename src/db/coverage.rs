@@ -143,6 +143,8 @@ pub async fn recorded_partitions(
                     last_stable_offset: row.get("last_stable_offset"),
                     start_answer: None,
                     end_answer: None,
+                    start_timestamp: None,
+                    end_timestamp: None,
                 },
                 facts: vec![known(span.start(), "start_offset"), known(span.end(), "end_offset")],
             }

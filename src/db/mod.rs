@@ -15,6 +15,7 @@ mod plans;
 mod pool;
 mod runs;
 mod sealing;
+mod seen;
 mod segments;
 mod snapshots;
 mod tasks;
@@ -34,12 +35,13 @@ pub use migrate::{
     Applied, SchemaState, check as check_schema, expected_version, migrate, schema_version,
 };
 pub use partitions::{PartitionRow, list_partitions};
-pub use plans::{KnownTopic, PlanTransaction, SeenTopic, seen_high_watermarks};
+pub use plans::{KnownTopic, PlanTransaction, SeenTopic};
 pub use pool::{Database, Notification, PoolLimits};
 pub use runs::{
     Finished, Loss, PlannedPartition, end_run, extend_run, finish_run, planned_partitions,
 };
 pub use sealing::{WatchedTopic, queue_due_runs, record_incarnation, watched_topics};
+pub use seen::{boundary_fact, poison_verdicts, seen_high_watermarks};
 pub use segments::{
     CommitOutcome, Cut, LastOfTask, NewFile, NewSegment, StoredCut, commit_file, stored_cuts,
     unread_ranges,

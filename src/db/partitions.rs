@@ -49,12 +49,17 @@ pub async fn list_partitions(
         SELECT p.*, coalesce(held.stored_offsets, 0)::bigint AS stored_offsets,
             coalesce(held.records, 0)::bigint AS records,
             coalesce(held.out_of_window_records, 0)::bigint AS out_of_window_records,
-            coalesce(held.poison_records, 0)::bigint AS poison_records,
+            (SELECT count(*) FROM snapshots s
+                JOIN poison_records r ON r.topic = s.topic AND r.partition = p.partition
+                JOIN snapshot_segments m ON m.snapshot_id = s.id AND m.partition = r.partition
+                    AND m.records > 0 AND r.record_offset >= m.start_offset
+                    AND r.record_offset < m.end_offset
+                WHERE s.id = p.snapshot_id) AS poison_records,
             held.min_timestamp, held.max_timestamp
         FROM snapshot_partitions p LEFT JOIN LATERAL (
             SELECT sum(end_offset - start_offset) AS stored_offsets, sum(records) AS records,
                 sum(out_of_window_records) AS out_of_window_records,
-                sum(poison_records) AS poison_records, min(min_timestamp) AS min_timestamp,
+                min(min_timestamp) AS min_timestamp,
                 max(max_timestamp) AS max_timestamp
             FROM snapshot_segments
             WHERE snapshot_id = p.snapshot_id AND partition = p.partition) held ON true

@@ -10,10 +10,10 @@ use uuid::Uuid;
 
 use super::sealing::make_newest;
 use super::tasks::{add_read_tasks, end_task, lock_lease};
-use super::{Attempt, ClaimedTask, Database, DbError, DbTime, Lease};
+use super::{Attempt, ClaimedTask, DbError, DbTime, Lease};
 use crate::snapshot::{
     BoundaryFact, Capture, OffsetRange, OffsetRanges, PartitionLook, PartitionPlan, PartitionRange,
-    Timestamp, TimestampType, Window,
+    PoisonRecord, Timestamp, TimestampType, Window,
 };
 
 const WHAT: &str = "record a plan";
@@ -40,23 +40,6 @@ pub struct KnownTopic {
     pub key: i64,
     /// The partitions that were seen before.
     pub partitions: BTreeSet<i32>,
-}
-
-/// The highest watermark seen of each partition of a topic's newest incarnation, and its id.
-/// What Kafka says after this was asked can only be more, if the log is still the same.
-pub async fn seen_high_watermarks(
-    db: &Database,
-    cluster: &str,
-    name: &str,
-) -> Result<Option<(String, BTreeMap<i32, i64>)>, DbError> {
-    let client = db.client().await?;
-    let sql = "-- seen_high_watermarks
-        SELECT t.topic_id, p.partition, p.high_watermark
-        FROM topics t JOIN topic_partitions p ON p.topic = t.id
-        WHERE t.cluster = $1 AND t.name = $2 AND t.newest";
-    let rows = client.query(sql, &[&cluster, &name]).await.attempt("look up watermarks")?;
-    let watermarks = rows.iter().map(|row| (row.get("partition"), row.get("high_watermark")));
-    Ok(rows.first().map(|row| (row.get("topic_id"), watermarks.collect())))
 }
 
 /// The open transaction of a plan. Dropped without [`PlanTransaction::commit`], nothing
@@ -112,6 +95,33 @@ impl<'a> PlanTransaction<'a> {
         let sql = "-- bind_snapshot
             UPDATE snapshots SET topic = $2, updated_at = clock_timestamp() WHERE id = $1 AND topic IS NULL";
         self.tx.execute(sql, &[&snapshot_id, &topic]).await.attempt(WHAT)?;
+        Ok(())
+    }
+
+    /// Records which records are poison. A verdict that stands stays as it is.
+    pub async fn record_verdicts(
+        &self,
+        topic: i64,
+        poison: &[PoisonRecord],
+    ) -> Result<(), DbError> {
+        if poison.is_empty() {
+            return Ok(());
+        }
+        self.tx
+            .execute(
+                "-- record_verdicts
+                 INSERT INTO poison_records (topic, partition, record_offset, record_timestamp)
+                 SELECT $1, p.* FROM unnest($2::int[], $3::bigint[], $4::bigint[]) AS p
+                 ON CONFLICT DO NOTHING",
+                &[
+                    &topic,
+                    &poison.iter().map(|record| record.partition).collect::<Vec<_>>(),
+                    &poison.iter().map(|record| record.offset).collect::<Vec<_>>(),
+                    &poison.iter().map(|record| record.timestamp.millis()).collect::<Vec<_>>(),
+                ],
+            )
+            .await
+            .attempt(WHAT)?;
         Ok(())
     }
 

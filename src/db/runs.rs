@@ -137,11 +137,17 @@ async fn count_totals(
     let row = tx
         .query_one(
             "-- count_totals
-             SELECT clock_timestamp() AS now, held.*, missing.*, stored.*, r.records_added
+             SELECT clock_timestamp() AS now,
+                 (SELECT count(*) FROM snapshots s
+                  JOIN poison_records p ON p.topic = s.topic
+                  JOIN snapshot_segments m ON m.snapshot_id = s.id AND m.partition = p.partition
+                      AND m.records > 0 AND p.record_offset >= m.start_offset
+                      AND p.record_offset < m.end_offset
+                  WHERE s.id = $1) AS poison_records,
+                 held.*, missing.*, stored.*, r.records_added
              FROM runs r,
                  (SELECT coalesce(sum(records), 0)::bigint AS records,
-                      coalesce(sum(out_of_window_records), 0)::bigint AS out_of_window_records,
-                      coalesce(sum(poison_records), 0)::bigint AS poison_records
+                      coalesce(sum(out_of_window_records), 0)::bigint AS out_of_window_records
                   FROM snapshot_segments WHERE snapshot_id = $1) held,
                  (SELECT coalesce(sum(lost_offsets), 0)::bigint AS lost_offsets,
                       count(*) FILTER (WHERE start_uncertain) AS uncertain_partitions

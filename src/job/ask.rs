@@ -1,7 +1,7 @@
 //! Questions that only Kafka can answer, for those who look before they ask: nothing of this
 //! is recorded.
 
-use super::plan::{look, observe, plan_partitions, topic_id};
+use super::plan::{Looked, look, observe, plan_partitions, topic_id};
 use super::{JobError, Shells};
 use crate::db::{PlanTransaction, SnapshotRequest};
 use crate::snapshot::{
@@ -14,7 +14,8 @@ use crate::snapshot::{
 /// # Errors
 /// Those of Kafka and Postgres.
 pub async fn dry_run(shells: &Shells, request: &SnapshotRequest) -> Result<DryPlan, JobError> {
-    let (described, looks) = look(shells, &request.cluster, &request.topic, request.window).await?;
+    let Looked { described, looks, .. } =
+        look(shells, &request.cluster, &request.topic, request.window).await?;
     let mut client = shells.db.client().await?;
     // Dropped without a commit: what is recorded in here never happened.
     let tx = PlanTransaction::begin_dry(&mut client).await?;
@@ -49,8 +50,10 @@ pub async fn topic_offsets(
                 low_watermark: w.low_watermark,
                 high_watermark: w.high_watermark,
                 last_stable_offset: w.last_stable_offset,
-                start_answer: answer,
+                start_answer: answer.map(|found| found.offset),
                 end_answer: None,
+                start_timestamp: answer.and_then(|found| found.timestamp),
+                end_timestamp: None,
             });
             Ok(TopicOffsets { topic_id: topic_id(&described), partitions: looks.collect() })
         })

@@ -8,6 +8,7 @@ mod ask;
 mod error;
 mod lease;
 mod plan;
+mod poison;
 mod read;
 mod run;
 mod sealer;

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use super::poison::judge;
 use super::{JobError, Shells};
 use crate::db::{self, ClaimedTask, KnownTopic, PlanTransaction, SeenTopic};
 use crate::kafka::TopicDescription;
 use crate::snapshot::{
     Capture, Failure, FailureKind, OffsetRanges, PartitionLook, PartitionPlan, PartitionRange,
-    TopicName, Window, plan_partition, split_into_tasks,
+    PoisonRecord, TopicName, Window, plan_partition, split_into_tasks,
 };
 
 /// What an event takes in a file, as long as nothing is known: tasks are cut by offsets, and
@@ -19,7 +20,8 @@ const MAX_LOOKS: u32 = 3;
 
 /// Plans a run.
 pub(super) async fn plan(shells: &Shells, task: &ClaimedTask) -> Result<(), JobError> {
-    let (described, looks) = look(shells, &task.cluster, &task.topic, task.window).await?;
+    let Looked { described, looks, poison } =
+        look(shells, &task.cluster, &task.topic, task.window).await?;
     let mut client = shells.db.client().await?;
     let Some(tx) = PlanTransaction::begin(&mut client, task.lease).await? else {
         return Err(JobError::LeaseLost);
@@ -30,6 +32,7 @@ pub(super) async fn plan(shells: &Shells, task: &ClaimedTask) -> Result<(), JobE
         return Err(JobError::Failed(recreated(task)));
     }
     tx.bind_snapshot(task.snapshot_id, topic.key).await?;
+    tx.record_verdicts(topic.key, &poison).await?;
     let plans = plan_partitions(&tx, &task.window, task.capture, &topic, &looks).await?;
     tx.record_partitions(task, topic.key, &plans).await?;
     let to_read: Vec<PartitionRange> = plans.iter().flat_map(ranges_to_read).collect();
@@ -69,6 +72,13 @@ pub(super) fn topic_id(described: &TopicDescription) -> String {
     described.topic_id.as_ref().map(ToString::to_string).unwrap_or_default()
 }
 
+/// What a look at a topic showed.
+pub(super) struct Looked {
+    pub(super) described: TopicDescription,
+    pub(super) looks: Vec<PartitionLook>,
+    pub(super) poison: Vec<PoisonRecord>,
+}
+
 /// Asks for the topic, then for its offsets, then for the topic again: only if both are the
 /// same incarnation do the offsets belong to it.
 pub(super) async fn look(
@@ -76,11 +86,11 @@ pub(super) async fn look(
     cluster: &str,
     name: &TopicName,
     window: Window,
-) -> Result<(TopicDescription, Vec<PartitionLook>), JobError> {
+) -> Result<Looked, JobError> {
     for _ in 0..MAX_LOOKS {
         let seen = db::seen_high_watermarks(&shells.db, cluster, name.as_str()).await?;
         let topic = name.clone();
-        let (before, looks, after) = shells
+        let (before, mut looks, after) = shells
             .ask_kafka(move |kafka| {
                 let before = kafka.describe_topic(&topic)?;
                 let looks = kafka.look(&topic, &before.partitions, &window)?;
@@ -89,8 +99,11 @@ pub(super) async fn look(
             })
             .await?;
         if before.topic_id == after {
-            check_watermarks(name, &topic_id(&before), seen, &looks)?;
-            return Ok((before, looks));
+            let topic_id = topic_id(&before);
+            check_watermarks(name, &topic_id, seen, &looks)?;
+            let topic = (cluster, name, topic_id.as_str());
+            let poison = judge(shells, topic, &window, &mut looks).await?;
+            return Ok(Looked { described: before, looks, poison });
         }
     }
     Err(JobError::Failed(Failure::new(

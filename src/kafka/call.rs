@@ -94,6 +94,8 @@ pub(super) struct Answer {
     pub(super) partition: i32,
     /// −1 for "there is no such event".
     pub(super) offset: i64,
+    /// That of the event at the offset, milliseconds since the epoch; −1 without one.
+    pub(super) timestamp: i64,
     pub(super) error: Option<CallError>,
 }
 

@@ -113,6 +113,7 @@ pub(super) fn list_offsets(
             Answer {
                 partition: (*answer).partition,
                 offset: (*answer).offset,
+                timestamp: rd::rd_kafka_ListOffsetsResultInfo_timestamp(info),
                 error: CallError::of_number((&raw const (*answer).err).cast::<c_int>().read()),
             }
         });

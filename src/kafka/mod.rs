@@ -18,4 +18,5 @@ mod reader;
 pub use client::{KafkaClient, TopicDescription, TopicId, TopicIdError, TopicSummary};
 pub use config::KafkaConfig;
 pub use error::{KafkaConfigError, KafkaError};
+pub use offsets::FoundEvent;
 pub use reader::{Flow, RangeReader, ReadEnd, ReadLimits};

@@ -25,6 +25,15 @@ const TRIES: u32 = 3;
 /// The pause between two tries: a new leader is known within tens of milliseconds.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// An event that a look-up found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FoundEvent {
+    /// Its offset.
+    pub offset: i64,
+    /// Its timestamp, if it has one.
+    pub timestamp: Option<Timestamp>,
+}
+
 /// Why an answer about offsets can't be used.
 struct Unanswered {
     partition: Option<i32>,
@@ -57,8 +66,10 @@ impl KafkaClient {
                 low_watermark: marks.low_watermark,
                 high_watermark: marks.high_watermark,
                 last_stable_offset: marks.last_stable_offset,
-                start_answer,
-                end_answer,
+                start_answer: start_answer.map(|found| found.offset),
+                end_answer: end_answer.map(|found| found.offset),
+                start_timestamp: start_answer.and_then(|found| found.timestamp),
+                end_timestamp: end_answer.and_then(|found| found.timestamp),
             })
             .collect();
         self.check_answers(topic, &looks)?;
@@ -119,9 +130,9 @@ impl KafkaClient {
         topic: &TopicName,
         partitions: &[i32],
         at: Timestamp,
-    ) -> Result<Vec<(i32, Option<i64>)>, KafkaError> {
-        let offsets = self.ask(topic, partitions, Question::Boundary(at))?;
-        let known = offsets.into_iter().map(|offset| (offset >= 0).then_some(offset));
+    ) -> Result<Vec<(i32, Option<FoundEvent>)>, KafkaError> {
+        let found = self.ask_found(topic, partitions, Question::Boundary(at))?;
+        let known = found.into_iter().map(|found| (found.offset >= 0).then_some(found));
         Ok(partitions.iter().copied().zip(known).collect())
     }
 
@@ -153,14 +164,24 @@ impl KafkaClient {
         Ok(())
     }
 
-    /// Asks until every partition has answered, or [`TRIES`] or the time are used up. The
-    /// answers are in the order of `partitions`; −1, only for a boundary, is "none".
     fn ask(
         &self,
         topic: &TopicName,
         partitions: &[i32],
         question: Question,
     ) -> Result<Vec<i64>, KafkaError> {
+        let found = self.ask_found(topic, partitions, question)?;
+        Ok(found.into_iter().map(|found| found.offset).collect())
+    }
+
+    /// Asks until every partition has answered, or [`TRIES`] or the time are used up. The
+    /// answers are in the order of `partitions`; −1, only for a boundary, is "none".
+    fn ask_found(
+        &self,
+        topic: &TopicName,
+        partitions: &[i32],
+        question: Question,
+    ) -> Result<Vec<FoundEvent>, KafkaError> {
         if partitions.is_empty() {
             return Ok(Vec::new());
         }
@@ -245,15 +266,16 @@ fn in_order(
     partitions: &[i32],
     answers: Vec<Answer>,
     question: Question,
-) -> Result<Vec<i64>, Unanswered> {
+) -> Result<Vec<FoundEvent>, Unanswered> {
     let mut offsets = HashMap::with_capacity(answers.len());
-    for Answer { partition, offset, error } in answers {
+    for Answer { partition, offset, timestamp, error } in answers {
         if let Some(error) = error {
             return Err(Unanswered { partition: Some(partition), error });
         }
         let none = matches!(question, Question::Boundary(_)) && offset == -1;
         if offset >= 0 || none {
-            offsets.insert(partition, offset);
+            let timestamp = (timestamp >= 0).then(|| Timestamp::from_millis(timestamp));
+            offsets.insert(partition, FoundEvent { offset, timestamp });
         }
     }
     let answer = |&partition: &i32| {
@@ -300,11 +322,14 @@ mod tests {
     use super::*;
 
     fn answer(partition: i32, offset: i64) -> Answer {
-        Answer { partition, offset, error: None }
+        Answer { partition, offset, timestamp: -1, error: None }
     }
 
     fn offsets(answers: Vec<Answer>, question: Question) -> Result<Vec<i64>, Option<i32>> {
-        in_order(&[2, 0], answers, question).map_err(|unanswered| unanswered.partition)
+        let found = in_order(&[2, 0], answers, question);
+        found
+            .map(|found| found.iter().map(|one| one.offset).collect())
+            .map_err(|unanswered| unanswered.partition)
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod failure;
 mod manifest;
 mod offsets;
 mod plan;
+mod poison;
 mod state;
 mod timestamp;
 mod topic;
@@ -27,6 +28,7 @@ pub use plan::{
     DryPlan, PartitionLook, PartitionPlan, PartitionRange, TopicFacts, TopicOffsets, Watermarks,
     plan_partition, split_into_tasks,
 };
+pub use poison::{PoisonJudge, PoisonRecord};
 pub use state::{
     Capture, Completeness, OnLoss, PartitionEnd, RequestAction, State, action_on_request,
     completeness,

@@ -1,8 +1,8 @@
 //! What a run has to do: the offsets of the window, less what is stored, less what is gone.
 
 use super::{
-    BoundaryFact, Completeness, OffsetRange, OffsetRanges, TimestampType, TopicName, Window,
-    resolve_boundary, start_uncertain,
+    BoundaryFact, Completeness, OffsetRange, OffsetRanges, Timestamp, TimestampType, TopicName,
+    Window, resolve_boundary, start_uncertain,
 };
 
 /// What Kafka said about one partition at one moment: the watermarks first, then the
@@ -22,6 +22,10 @@ pub struct PartitionLook {
     pub start_answer: Option<i64>,
     /// The answer for the window's end, `None` if there is no such event.
     pub end_answer: Option<i64>,
+    /// The timestamp of the event that is the answer for the start.
+    pub start_timestamp: Option<Timestamp>,
+    /// The timestamp of the event that is the answer for the end.
+    pub end_timestamp: Option<Timestamp>,
 }
 
 /// A partition's ends at one moment: `low_watermark <= last_stable_offset <= high_watermark`.
@@ -188,7 +192,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::snapshot::Timestamp;
 
     fn window(start: i64, end: i64) -> Window {
         Window::new(Timestamp::from_millis(start), Timestamp::from_millis(end)).expect("a window")
@@ -204,6 +207,8 @@ mod tests {
             last_stable_offset: log.len() as i64,
             start_answer: find(window.start().millis()),
             end_answer: find(window.end().millis()),
+            start_timestamp: None,
+            end_timestamp: None,
         }
     }
 

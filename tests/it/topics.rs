@@ -82,3 +82,48 @@ async fn two_hundred_partitions_are_a_few_files_not_two_hundred() {
     assert_eq!(rest["items"][0]["partition"], 150);
     assert_eq!(rest["next_cursor"], serde_json::Value::Null);
 }
+
+#[tokio::test]
+async fn a_record_stamped_far_ahead_does_not_swallow_the_windows_behind_it() {
+    let app = TestApp::spawn().await;
+    let any_time = [("message.timestamp.after.max.ms", "9223372036854775807")];
+    let topic = TestTopic::create(1, &any_time).await;
+    let in_2100 = 4_102_444_800_000 - crate::harness::DAY;
+    let beyond_9999 = 300_000_000_000_000 - crate::harness::DAY;
+    topic
+        .produce(&[
+            record(0, 0, "a"),
+            record(0, in_2100, "poison"),
+            record(0, 1, "b"),
+            record(0, beyond_9999, "poison"),
+            record(0, 2, "c"),
+        ])
+        .await;
+    let open = app.snapshot(&topic.name, 0, HOUR).await;
+    assert_eq!(open["completeness"], "settled", "{open}");
+    assert_eq!(open["result"]["records"], 5);
+    assert_eq!(open["result"]["poison_records"], 2);
+    assert_eq!(open["result"]["out_of_window_records"], 2);
+    topic.produce(&[record(0, HOUR, "d"), record(0, 2 * HOUR, "e")]).await;
+    let first = app.snapshot(&topic.name, 0, HOUR).await;
+    assert_eq!(first["completeness"], "sealed");
+    assert_eq!(first["result"]["records"], 5);
+    let second = app.snapshot(&topic.name, HOUR, 2 * HOUR).await;
+    assert_eq!(
+        (&second["result"]["records"], &second["result"]["poison_records"]),
+        (&1.into(), &0.into())
+    );
+    let partitions = app.detail(&first, "partitions").await;
+    assert_eq!(
+        (&partitions[0]["end_offset"], &partitions[0]["poison_records"]),
+        (&5.into(), &2.into())
+    );
+    assert_eq!(
+        partitions[0]["max_timestamp"], "9999-12-31T23:59:59.999Z",
+        "shown as near as can be"
+    );
+    // The verdict stands, also for a window in which the record lies by its own time.
+    let of_2100 = app.snapshot(&topic.name, in_2100 - HOUR, in_2100 + HOUR).await;
+    assert_eq!(of_2100["result"]["records"], 0);
+    assert_eq!(of_2100["completeness"], "provisional");
+}

@@ -1,0 +1,150 @@
+//! Finding the boundary behind poison records: by reading on.
+
+use super::{Cluster, JobError, Shells};
+use crate::db;
+use crate::kafka::{Flow, RangeReader, ReadEnd, ReadLimits};
+use crate::snapshot::{
+    Event, Failure, FailureKind, OffsetRange, PartitionLook, PoisonJudge, PoisonRecord, Timestamp,
+    TopicName, Window,
+};
+
+/// Which of the window's ends.
+#[derive(Clone, Copy)]
+enum End {
+    Start,
+    End,
+}
+
+/// An answer of Kafka's that is no boundary.
+struct Suspect {
+    look: usize,
+    end: End,
+    at: Timestamp,
+    /// Where to read on: what lies before is poison, or known to be older than `at`.
+    from: OffsetRange,
+}
+
+/// Puts the true boundaries in the place of answers that are poison records. Gives the
+/// records that were found to be poison, the known ones among them.
+pub(super) async fn judge(
+    shells: &Shells,
+    (cluster, name, topic_id): (&str, &TopicName, &str),
+    window: &Window,
+    looks: &mut [PartitionLook],
+) -> Result<Vec<PoisonRecord>, JobError> {
+    let (now, known) = db::poison_verdicts(&shells.db, cluster, name.as_str(), topic_id).await?;
+    let judge = PoisonJudge::new(now, known);
+    let mut poison = Vec::new();
+    let mut suspects = Vec::new();
+    for (number, look) in looks.iter().enumerate() {
+        for (end, at, answer, timestamp) in [
+            (End::Start, window.start(), look.start_answer, look.start_timestamp),
+            (End::End, window.end(), look.end_answer, look.end_timestamp),
+        ] {
+            let Some(offset) = answer else { continue };
+            if judge.is_poison(look.partition, offset, timestamp) {
+                let timestamp = timestamp.unwrap_or(at);
+                poison.push(PoisonRecord { partition: look.partition, offset, timestamp });
+                let behind = OffsetRange::new(offset, look.last_stable_offset);
+                let from = behind.split_at(behind.start().saturating_add(1)).1;
+                suspects.push(Suspect { look: number, end, at, from });
+            }
+        }
+    }
+    for suspect in suspects {
+        let look = &looks[suspect.look];
+        let known = db::boundary_fact(
+            &shells.db,
+            (cluster, name.as_str(), topic_id),
+            look.partition,
+            suspect.at,
+        );
+        let (answer, from) = match known.await? {
+            Some(fact) if fact.offset.is_some() => (fact.offset, None),
+            // An earlier look has read on from here, and found nothing so far.
+            Some(fact) if fact.older.contains(suspect.from.start()) => {
+                (None, Some(suspect.from.split_at(fact.older.end()).1))
+            }
+            _ => (None, Some(suspect.from)),
+        };
+        let answer = match from {
+            None => answer,
+            Some(from) => {
+                let read_on = ReadOn {
+                    partition: look.partition,
+                    from,
+                    at: suspect.at,
+                    judge: judge.clone(),
+                };
+                let (found, more) = read_on.run(shells, name).await?;
+                poison.extend(more);
+                found
+            }
+        };
+        let look = &mut looks[suspect.look];
+        match suspect.end {
+            End::Start => look.start_answer = answer,
+            End::End => look.end_answer = answer,
+        }
+    }
+    poison.sort();
+    poison.dedup();
+    Ok(poison)
+}
+
+/// Reading on behind a poison record.
+struct ReadOn {
+    partition: i32,
+    from: OffsetRange,
+    at: Timestamp,
+    judge: PoisonJudge,
+}
+
+impl ReadOn {
+    async fn run(
+        self,
+        shells: &Shells,
+        topic: &TopicName,
+    ) -> Result<(Option<i64>, Vec<PoisonRecord>), JobError> {
+        if self.from.is_empty() {
+            return Ok((None, Vec::new()));
+        }
+        let (cluster, topic) = (shells.cluster.clone(), topic.clone());
+        let read = tokio::task::spawn_blocking(move || self.read(&cluster, &topic));
+        read.await.map_err(JobError::panicked)?
+    }
+
+    fn read(
+        &self,
+        cluster: &Cluster,
+        topic: &TopicName,
+    ) -> Result<(Option<i64>, Vec<PoisonRecord>), JobError> {
+        let mut reader = RangeReader::new(&cluster.config, topic, ReadLimits::default())?;
+        let (mut found, mut poison) = (None, Vec::new());
+        let mut on_event = |event: &Event<'_>| {
+            let Some(timestamp) = event.timestamp.filter(|time| *time >= self.at) else {
+                return Flow::Continue;
+            };
+            let (partition, offset) = (event.partition, event.offset);
+            if self.judge.is_poison(partition, offset, Some(timestamp)) {
+                poison.push(PoisonRecord { partition, offset, timestamp });
+                return Flow::Continue;
+            }
+            found = Some(offset);
+            Flow::Break
+        };
+        match reader.read(self.partition, self.from, &mut on_event, &|| false)? {
+            ReadEnd::Complete | ReadEnd::Paused { .. } => Ok((found, poison)),
+            ReadEnd::Stopped { next_offset } | ReadEnd::OutOfRange { next_offset } => {
+                Err(JobError::Failed(Failure {
+                    kind: FailureKind::KafkaUnavailable,
+                    message: format!(
+                        "events of partition {} of topic {topic} were deleted at offset {next_offset} while the boundary of {} was looked for",
+                        self.partition, self.at
+                    ),
+                    partition: Some(self.partition),
+                }))
+            }
+        }
+    }
+}
