@@ -145,6 +145,7 @@ pub async fn recorded_partitions(
                     end_answer: None,
                     start_timestamp: None,
                     end_timestamp: None,
+                    newest: None,
                 },
                 facts: vec![known(span.start(), "start_offset"), known(span.end(), "end_offset")],
             }

@@ -54,6 +54,7 @@ pub async fn topic_offsets(
                 end_answer: None,
                 start_timestamp: answer.and_then(|found| found.timestamp),
                 end_timestamp: None,
+                newest: None,
             });
             Ok(TopicOffsets { topic_id: topic_id(&described), partitions: looks.collect() })
         })

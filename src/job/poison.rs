@@ -1,4 +1,5 @@
-//! Finding the boundary behind poison records: by reading on.
+//! Finding the boundary where Kafka's own answer is none: behind poison records, and where a
+//! broker says "no such event" though there is one. By reading on.
 
 use super::{Cluster, JobError, Shells};
 use crate::db;
@@ -20,8 +21,11 @@ struct Suspect {
     look: usize,
     end: End,
     at: Timestamp,
-    /// Where to read on: what lies before is poison, or known to be older than `at`.
+    /// Where to read on: what lies before is poison, or gone.
     from: OffsetRange,
+    /// A record that is late enough, should reading on find none before it: one that no
+    /// reader is shown, such as a control record.
+    or_else: Option<i64>,
 }
 
 /// Puts the true boundaries in the place of answers that are poison records. Gives the
@@ -41,13 +45,22 @@ pub(super) async fn judge(
             (End::Start, window.start(), look.start_answer, look.start_timestamp),
             (End::End, window.end(), look.end_answer, look.end_timestamp),
         ] {
-            let Some(offset) = answer else { continue };
-            if judge.is_poison(look.partition, offset, timestamp) {
-                let timestamp = timestamp.unwrap_or(at);
-                poison.push(PoisonRecord { partition: look.partition, offset, timestamp });
-                let behind = OffsetRange::new(offset, look.last_stable_offset);
-                let from = behind.split_at(behind.start().saturating_add(1)).1;
-                suspects.push(Suspect { look: number, end, at, from });
+            let there = OffsetRange::new(look.low_watermark, look.last_stable_offset);
+            let partition = look.partition;
+            match (answer, look.newest) {
+                (Some(offset), _) if judge.is_poison(partition, offset, timestamp) => {
+                    let timestamp = timestamp.unwrap_or(at);
+                    poison.push(PoisonRecord { partition, offset, timestamp });
+                    let from = there.split_at(offset.saturating_add(1)).1;
+                    suspects.push(Suspect { look: number, end, at, from, or_else: None });
+                }
+                (None, Some((offset, newest))) if newest >= at => {
+                    let is_boundary = !judge.is_poison(partition, offset, Some(newest));
+                    let or_else = is_boundary.then_some(offset);
+                    let from = if is_boundary { there.split_at(offset).0 } else { there };
+                    suspects.push(Suspect { look: number, end, at, from, or_else });
+                }
+                _ => {}
             }
         }
     }
@@ -78,7 +91,7 @@ pub(super) async fn judge(
                 };
                 let (found, more) = read_on.run(shells, name).await?;
                 poison.extend(more);
-                found
+                found.or(suspect.or_else)
             }
         };
         let look = &mut looks[suspect.look];

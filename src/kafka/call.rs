@@ -58,6 +58,8 @@ pub(super) enum Question {
     LastStableOffset,
     /// The first offset with a timestamp at or after this one, below the last stable offset.
     Boundary(Timestamp),
+    /// The event with the largest timestamp.
+    Newest,
 }
 
 impl Question {
@@ -74,7 +76,8 @@ impl Question {
     ) -> Result<TopicPartitionList, CallError> {
         let offset = match self {
             Question::LowWatermark => Offset::Beginning,
-            Question::HighWatermark | Question::LastStableOffset => Offset::End,
+            // The newest event has no name in rdkafka's interface: `ffi` puts it in.
+            Question::HighWatermark | Question::LastStableOffset | Question::Newest => Offset::End,
             // Negative times are names of special offsets to Kafka.
             Question::Boundary(at) => Offset::Offset(at.millis().max(0)),
         };

@@ -57,14 +57,9 @@ fn admin_call(
     let event = unsafe {
         let options = rd::rd_kafka_AdminOptions_new(handle, operation);
         let options = Owned::made(options, rd::rd_kafka_AdminOptions_destroy);
-        let timeout_ms = millis(timeout);
+        let ms = millis(timeout);
         // It fails only for more than an hour.
-        rd::rd_kafka_AdminOptions_set_request_timeout(
-            options.get(),
-            timeout_ms,
-            ptr::null_mut(),
-            0,
-        );
+        rd::rd_kafka_AdminOptions_set_request_timeout(options.get(), ms, ptr::null_mut(), 0);
         if let Some(isolation) = isolation {
             let error = rd::rd_kafka_AdminOptions_set_isolation_level(options.get(), isolation);
             if Owned::new(error, rd::rd_kafka_error_destroy).is_some() {
@@ -97,6 +92,12 @@ pub(super) fn list_offsets(
         Isolation::RD_KAFKA_ISOLATION_LEVEL_READ_UNCOMMITTED
     };
     let list = question.list(topic, partitions)?;
+    if question == Question::Newest {
+        let newest = rd::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_MAX_TIMESTAMP as i64;
+        // SAFETY: the list is ours alone, and has as many elements as there are partitions.
+        let elements = unsafe { slice::from_raw_parts_mut((*list.ptr()).elems, partitions.len()) };
+        elements.iter_mut().for_each(|element| element.offset = newest);
+    }
     let operation = rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTOFFSETS;
     let event =
         admin_call(client, operation, Some(isolation), timeout, |handle, options, queue| {

@@ -70,9 +70,35 @@ impl KafkaClient {
                 end_answer: end_answer.map(|found| found.offset),
                 start_timestamp: start_answer.and_then(|found| found.timestamp),
                 end_timestamp: end_answer.and_then(|found| found.timestamp),
+                newest: None,
             })
             .collect();
         self.check_answers(topic, &looks)?;
+        self.doubt_nones(topic, looks)
+    }
+
+    /// A broker searches only the first segment that has held a timestamp as large as the one
+    /// looked up. Where records have been deleted in the middle of a segment, it can be that
+    /// all that it held are gone, and the broker says "none" though there are some behind it
+    /// (seen with 4.4.0). The event with the largest timestamp tells.
+    fn doubt_nones(
+        &self,
+        topic: &TopicName,
+        mut looks: Vec<PartitionLook>,
+    ) -> Result<Vec<PartitionLook>, KafkaError> {
+        let doubtful = |look: &PartitionLook| {
+            look.low_watermark > 0
+                && look.low_watermark < look.last_stable_offset
+                && (look.start_answer.is_none() || look.end_answer.is_none())
+        };
+        let partitions: Vec<i32> =
+            looks.iter().filter(|look| doubtful(look)).map(|look| look.partition).collect();
+        let found = self.ask_found(topic, &partitions, Question::Newest)?;
+        for (look, found) in looks.iter_mut().filter(|look| doubtful(look)).zip(found) {
+            let there =
+                look.low_watermark <= found.offset && found.offset < look.last_stable_offset;
+            look.newest = found.timestamp.filter(|_| there).map(|time| (found.offset, time));
+        }
         Ok(looks)
     }
 
@@ -201,6 +227,10 @@ impl KafkaClient {
                 }
                 Err(unanswered) => unanswered,
             };
+            // Brokers before Kafka 3.0 do not know; then nothing tells.
+            if question == Question::Newest && is_unsupported(unanswered.error.code) {
+                return Ok(vec![FoundEvent { offset: -1, timestamp: None }; partitions.len()]);
+            }
             let left = ASK_TIMEOUT.saturating_sub(started.elapsed());
             if !may_pass(unanswered.error.code) || tries >= TRIES || left <= PAUSE {
                 return Err(self.explain(topic, question, unanswered));
@@ -235,6 +265,7 @@ impl KafkaClient {
             Question::HighWatermark => "asking for the high watermark",
             Question::LastStableOffset => "asking for the last stable offset",
             Question::Boundary(_) => "looking up a boundary",
+            Question::Newest => "looking up the newest event",
         };
         // The topic is there, so that its absence is not what the code means.
         let error = match error.code {
@@ -272,7 +303,7 @@ fn in_order(
         if let Some(error) = error {
             return Err(Unanswered { partition: Some(partition), error });
         }
-        let none = matches!(question, Question::Boundary(_)) && offset == -1;
+        let none = matches!(question, Question::Boundary(_) | Question::Newest) && offset == -1;
         if offset >= 0 || none {
             let timestamp = (timestamp >= 0).then(|| Timestamp::from_millis(timestamp));
             offsets.insert(partition, FoundEvent { offset, timestamp });
@@ -288,6 +319,10 @@ fn in_order(
         })
     };
     partitions.iter().map(answer).collect()
+}
+
+fn is_unsupported(code: RDKafkaErrorCode) -> bool {
+    matches!(code, RDKafkaErrorCode::UnsupportedFeature | RDKafkaErrorCode::UnsupportedVersion)
 }
 
 /// Whether an error may come from knowing the leaders of a moment ago.

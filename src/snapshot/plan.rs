@@ -26,6 +26,9 @@ pub struct PartitionLook {
     pub start_timestamp: Option<Timestamp>,
     /// The timestamp of the event that is the answer for the end.
     pub end_timestamp: Option<Timestamp>,
+    /// The event with the largest timestamp, offset and timestamp, where an answer is "no such
+    /// event" and a broker may be wrong about that.
+    pub newest: Option<(i64, Timestamp)>,
 }
 
 /// A partition's ends at one moment: `low_watermark <= last_stable_offset <= high_watermark`.
@@ -209,6 +212,7 @@ mod tests {
             end_answer: find(window.end().millis()),
             start_timestamp: None,
             end_timestamp: None,
+            newest: None,
         }
     }
 

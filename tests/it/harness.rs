@@ -258,6 +258,13 @@ impl TestApp {
     }
 }
 
+/// Lets all leases run out at once, as if their workers had been silent for long.
+pub async fn expire_leases(app: &TestApp) {
+    let client = app.db().client().await.expect("a connection");
+    let sql = "UPDATE tasks SET lease_expires_at = clock_timestamp() WHERE ended_at IS NULL";
+    client.batch_execute(sql).await.expect("expired");
+}
+
 /// The status and the body, which is JSON or empty.
 pub async fn answer(request: reqwest::RequestBuilder) -> (u16, Value) {
     let response = request.send().await.expect("an answer");
@@ -345,6 +352,7 @@ pub struct Seen {
 /// A topic of our own.
 pub struct TestTopic {
     pub name: String,
+    settings: Vec<(String, String)>,
     admin: AdminClient<DefaultClientContext>,
 }
 
@@ -357,14 +365,16 @@ fn config() -> ClientConfig {
 impl TestTopic {
     pub async fn create(partitions: i32, settings: &[(&str, &str)]) -> Self {
         let admin = config().create().expect("a client");
-        let topic = TestTopic { name: format!("t-{}", Uuid::new_v4().simple()), admin };
-        topic.make(partitions, settings).await;
+        let name = format!("t-{}", Uuid::new_v4().simple());
+        let settings = settings.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+        let topic = TestTopic { name, settings: settings.collect(), admin };
+        topic.make(partitions).await;
         topic
     }
 
-    async fn make(&self, partitions: i32, settings: &[(&str, &str)]) {
+    async fn make(&self, partitions: i32) {
         let mut new = NewTopic::new(&self.name, partitions, TopicReplication::Fixed(1));
-        for (name, value) in settings {
+        for (name, value) in &self.settings {
             new = new.set(name, value);
         }
         // A topic that was just deleted may still be on its way out.
@@ -428,7 +438,7 @@ impl TestTopic {
     /// Deletes the topic and makes it again.
     pub async fn recreate(&self, partitions: i32) {
         self.delete().await;
-        self.make(partitions, &[]).await;
+        self.make(partitions).await;
     }
 
     pub async fn add_partitions(&self, total: i32) {

@@ -10,16 +10,10 @@ use strandline::snapshot::{
 };
 use uuid::Uuid;
 
-use crate::harness::{DAY, HOUR, TestApp, TestTopic, record};
+use crate::harness::{DAY, HOUR, TestApp, TestTopic, expire_leases, record};
 
 async fn claim(app: &TestApp) -> Option<ClaimedTask> {
     db::claim_task(app.db(), "dead", Uuid::new_v4(), 3600, None).await.expect("a claim")
-}
-
-async fn expire_leases(app: &TestApp) {
-    let client = app.db().client().await.expect("a connection");
-    let sql = "UPDATE tasks SET lease_expires_at = clock_timestamp() WHERE ended_at IS NULL";
-    client.batch_execute(sql).await.expect("expired");
 }
 
 /// A worker that did the plan of a window and died when it had claimed the read task.

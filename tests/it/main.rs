@@ -4,10 +4,12 @@
 //! `eval "$(scripts/services.sh env)"` and `cargo test`.
 
 mod api;
+mod boundaries;
 mod command_line;
 mod coverage;
 mod first_light;
 mod harness;
+mod history;
 mod leases;
 mod loss;
 mod overlap;
