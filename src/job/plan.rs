@@ -8,7 +8,7 @@ use crate::db::{self, ClaimedTask, KnownTopic, PlanTransaction, SeenTopic};
 use crate::kafka::TopicDescription;
 use crate::snapshot::{
     Capture, Failure, FailureKind, OffsetRanges, PartitionLook, PartitionPlan, PartitionRange,
-    PoisonRecord, TopicName, Window, plan_partition, split_into_tasks,
+    PoisonRecord, TimestampType, TopicName, Window, plan_partition, split_into_tasks,
 };
 
 /// What an event takes in a file, as long as nothing is known: tasks are cut by offsets, and
@@ -102,7 +102,14 @@ pub(super) async fn look(
             let topic_id = topic_id(&before);
             check_watermarks(name, &topic_id, seen, &looks)?;
             let topic = (cluster, name, topic_id.as_str());
-            let poison = judge(shells, topic, &window, &mut looks).await?;
+            let (poison, now) = judge(shells, topic, &window, &mut looks).await?;
+            // The grace is the margin for clocks that differ.
+            let grace = u64::from(shells.limits.grace_seconds);
+            if before.timestamp_type == Some(TimestampType::LogAppendTime)
+                && now >= window.end().plus_seconds(grace)
+            {
+                looks.iter_mut().for_each(PartitionLook::close_by_clock);
+            }
             return Ok(Looked { described: before, looks, poison });
         }
     }

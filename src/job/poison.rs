@@ -29,13 +29,13 @@ struct Suspect {
 }
 
 /// Puts the true boundaries in the place of answers that are poison records. Gives the
-/// records that were found to be poison, the known ones among them.
+/// records that were found to be poison, the known ones among them, and the database's time.
 pub(super) async fn judge(
     shells: &Shells,
     (cluster, name, topic_id): (&str, &TopicName, &str),
     window: &Window,
     looks: &mut [PartitionLook],
-) -> Result<Vec<PoisonRecord>, JobError> {
+) -> Result<(Vec<PoisonRecord>, Timestamp), JobError> {
     let (now, known) = db::poison_verdicts(&shells.db, cluster, name.as_str(), topic_id).await?;
     let judge = PoisonJudge::new(now, known);
     let mut poison = Vec::new();
@@ -102,7 +102,7 @@ pub(super) async fn judge(
     }
     poison.sort();
     poison.dedup();
-    Ok(poison)
+    Ok((poison, now))
 }
 
 /// Reading on behind a poison record.

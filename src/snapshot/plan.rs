@@ -45,6 +45,15 @@ pub struct Watermarks {
 }
 
 impl PartitionLook {
+    /// Where the broker's clock stamps records (`LogAppendTime`) and has passed the window's
+    /// end, whatever comes next is later: the end of the log is the boundary. An open
+    /// transaction may still turn out to hold earlier records.
+    pub fn close_by_clock(&mut self) {
+        if self.end_answer.is_none() && self.last_stable_offset == self.high_watermark {
+            self.end_answer = Some(self.last_stable_offset);
+        }
+    }
+
     /// The two facts that this look adds to what is known about the window's ends.
     pub fn facts(&self, window: &Window) -> [BoundaryFact; 2] {
         let seen = |at, answer| {

@@ -403,6 +403,17 @@ impl TestTopic {
         panic!("the broker does not tell of topic {}", self.name);
     }
 
+    /// Waits until compaction has removed everything below `offset` of partition 0.
+    pub fn until_first_offset_read(&self, offset: i64) {
+        for _ in 0..300 {
+            if self.read_all().first().is_some_and(|event| event.offset >= offset) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        panic!("the log of {} is not compacted", self.name);
+    }
+
     /// Waits until the last stable offset of a partition is `offset`.
     pub fn until_stable(&self, partition: i32, offset: i64) {
         let consumer: BaseConsumer = config().create().expect("a consumer");

@@ -183,3 +183,40 @@ async fn an_open_transaction_holds_the_range_back_and_never_the_run() {
     assert_eq!(snapshot["result"]["records"], 3);
     assert_eq!(snapshot["result"]["records_added"], 2);
 }
+
+#[tokio::test]
+async fn a_compacted_topic_has_holes_and_nothing_is_called_lost() {
+    let app = TestApp::spawn().await;
+    let compacted = [
+        ("cleanup.policy", "compact"),
+        ("segment.ms", "100"),
+        ("min.cleanable.dirty.ratio", "0.01"),
+        ("min.compaction.lag.ms", "0"),
+    ];
+    let topic = TestTopic::create(1, &compacted).await;
+    let keyed = |key: &str, millis: i64| Record {
+        key: Some(key.as_bytes().to_vec()),
+        ..record(0, millis, "x")
+    };
+    let records: Vec<Record> = (0..30).map(|i| keyed(&format!("k{}", i % 3), i * 1000)).collect();
+    for one in &records {
+        topic.produce(std::slice::from_ref(one)).await;
+    }
+    // The last segment is never compacted: what it holds is not of the window.
+    topic.produce(&[keyed("other", HOUR), keyed("end", HOUR + 1000)]).await;
+    topic.until_first_offset_read(27);
+    let oracle: Vec<Seen> =
+        topic.read_all().into_iter().filter(|e| e.timestamp < Some(DAY + HOUR)).collect();
+    assert_eq!(oracle.len(), 3);
+    let snapshot = app.snapshot(&topic.name, 0, HOUR).await;
+    assert_eq!(snapshot["completeness"], "sealed", "{snapshot}");
+    let stored: Vec<Seen> = app.events(&snapshot).await.iter().map(as_seen).collect();
+    assert_eq!(stored, oracle);
+    assert_eq!(snapshot["result"]["lost_offsets"], 0);
+    // Of its first half nothing is left at all: that is compaction, not loss.
+    let early = app.snapshot(&topic.name, 0, 15_000).await;
+    assert_eq!(
+        (&early["completeness"], &early["result"]["records"]),
+        (&"sealed".into(), &0.into())
+    );
+}

@@ -1,6 +1,8 @@
 //! Topics that are not there, made again, or grow.
 
-use crate::harness::{HOUR, Record, TestApp, TestTopic, record};
+use strandline::job::WorkLimits;
+
+use crate::harness::{DAY, DEFAULT_LIMITS, HOUR, Record, TestApp, TestTopic, record};
 
 #[tokio::test]
 async fn a_topic_that_does_not_exist_fails_the_run_and_is_not_made() {
@@ -126,4 +128,25 @@ async fn a_record_stamped_far_ahead_does_not_swallow_the_windows_behind_it() {
     let of_2100 = app.snapshot(&topic.name, in_2100 - HOUR, in_2100 + HOUR).await;
     assert_eq!(of_2100["result"]["records"], 0);
     assert_eq!(of_2100["completeness"], "provisional");
+}
+
+#[tokio::test]
+async fn with_log_append_time_the_clock_seals_an_idle_partition() {
+    let limits = WorkLimits { grace_seconds: 0, ..DEFAULT_LIMITS };
+    let app = TestApp::spawn_with(limits).await;
+    let topic = TestTopic::create(2, &[("message.timestamp.type", "LogAppendTime")]).await;
+    topic.produce(&[record(0, 0, "a"), record(0, 1, "b")]).await;
+    // The broker's clock stamped them, and has passed the end of this window by now.
+    let stamped = topic.read_all()[1].timestamp.expect("the broker's clock") - DAY;
+    let snapshot = app.snapshot(&topic.name, 0, stamped + 1).await;
+    assert_eq!(
+        (&snapshot["completeness"], &snapshot["result"]["records"]),
+        (&"sealed".into(), &2.into())
+    );
+    topic.produce(&[record(0, 2, "c")]).await;
+    let next = app.snapshot(&topic.name, stamped + 1, stamped + HOUR).await;
+    assert_eq!(
+        (&next["completeness"], &next["result"]["records"]),
+        (&"provisional".into(), &1.into())
+    );
 }
