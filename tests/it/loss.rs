@@ -101,3 +101,26 @@ async fn an_earlier_window_makes_the_start_of_the_next_certain() {
     assert_eq!(next["result"]["lost_offsets"], 1, "{next}");
     assert_eq!(next["result"]["uncertain_partitions"], 0);
 }
+
+#[tokio::test]
+async fn what_is_deleted_between_plan_and_read_is_counted_exactly() {
+    let app = TestApp::spawn().await;
+    let topic = TestTopic::create(2, &[]).await;
+    let records: Vec<_> = (0..10).map(|i| record(i % 2, i64::from(i), &i.to_string())).collect();
+    topic.produce(&records).await;
+    topic.produce(&[record(0, HOUR, "end"), record(1, HOUR, "end")]).await;
+    let (_, asked) = app.ask(&topic.name, 0, HOUR).await;
+    assert!(app.work_once().await, "the plan");
+    topic.delete_below(0, 3).await;
+    topic.delete_below(1, 6).await;
+    app.work().await;
+    let (_, snapshot) = app.get(asked["links"]["self"].as_str().expect("a path")).await;
+    assert_eq!(
+        (&snapshot["state"], &snapshot["completeness"]),
+        (&json!("succeeded"), &json!("sealed"))
+    );
+    assert_eq!(snapshot["result"]["lost_offsets"], 8);
+    assert_eq!(snapshot["result"]["uncertain_partitions"], 0);
+    let values: Vec<_> = app.events(&snapshot).await.iter().map(|e| e["value"].clone()).collect();
+    assert_eq!(values, ["6", "8"]);
+}

@@ -150,3 +150,41 @@ async fn with_log_append_time_the_clock_seals_an_idle_partition() {
         (&"provisional".into(), &1.into())
     );
 }
+
+#[tokio::test]
+async fn a_topic_made_again_during_a_run_ends_it_and_mixes_nothing_in() {
+    let app = TestApp::spawn().await;
+    let topic = TestTopic::create(1, &[]).await;
+    topic.produce(&[record(0, 0, "old"), record(0, HOUR, "end")]).await;
+    let (_, asked) = app.ask(&topic.name, 0, HOUR).await;
+    assert!(app.work_once().await, "the plan");
+    topic.recreate(1).await;
+    topic.produce(&[record(0, 0, "new"), record(0, 1, "new"), record(0, HOUR, "end")]).await;
+    app.work().await;
+    let (_, met) = app.get(asked["links"]["self"].as_str().expect("a path")).await;
+    assert_eq!(
+        (&met["state"], &met["error"]["code"]),
+        (&"failed".into(), &"TOPIC_RECREATED".into())
+    );
+    assert_eq!(app.events(&met).await.len(), 0, "events of the new one are not the old one's");
+    let fresh = app.snapshot(&topic.name, 0, HOUR).await;
+    assert_ne!(fresh["id"], met["id"]);
+    assert_eq!(fresh["result"]["records"], 2);
+}
+
+#[tokio::test]
+async fn a_partition_added_during_a_run_is_in_the_next_one() {
+    let app = TestApp::spawn().await;
+    let topic = TestTopic::create(1, &[]).await;
+    topic.produce(&[record(0, 0, "a")]).await;
+    let (_, asked) = app.ask(&topic.name, 0, HOUR).await;
+    assert!(app.work_once().await, "the plan");
+    topic.add_partitions(2).await;
+    topic.produce(&[record(1, 1, "b")]).await;
+    app.work().await;
+    let path = asked["links"]["self"].as_str().expect("a path");
+    let (_, first) = app.get(path).await;
+    assert_eq!((&first["state"], &first["result"]["records"]), (&"succeeded".into(), &1.into()));
+    assert_eq!(app.seal().await, 1, "the sealer meets the partition");
+    assert_eq!(app.get(path).await.1["result"]["records"], 2);
+}
