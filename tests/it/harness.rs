@@ -449,6 +449,8 @@ impl TestTopic {
     /// Deletes the topic and makes it again.
     pub async fn recreate(&self, partitions: i32) {
         self.delete().await;
+        // Else what is seen and produced next may still be the old one's.
+        self.until_gone();
         self.make(partitions).await;
     }
 

@@ -37,7 +37,7 @@ async fn a_topic_made_again_is_another_topic() {
     let fresh = app.snapshot(&topic.name, 0, HOUR).await;
     assert_ne!(fresh["id"], old["id"]);
     assert_ne!(fresh["topic_id"], old["topic_id"]);
-    assert_eq!(fresh["result"]["records"], 5);
+    assert_eq!(fresh["result"]["records"], 5, "{fresh}");
     let (_, kept) = app.get(old["links"]["self"].as_str().expect("a path")).await;
     assert_eq!(kept["state"], "succeeded");
     assert_eq!(app.events(&kept).await[0]["value"], "old");
