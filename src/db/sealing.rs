@@ -61,6 +61,10 @@ pub(super) async fn make_newest(
     topic_id: &str,
 ) -> Result<i64, DbError> {
     const WHAT: &str = "record a topic";
+    // Two first plans of a topic at once would trip over the index of the newest ones.
+    let sql = "-- lock_topic_name
+        SELECT pg_advisory_xact_lock(hashtextextended($1 || '/' || $2, 0))";
+    tx.query_one(sql, &[&cluster, &name]).await.attempt(WHAT)?;
     tx.execute(
         "-- demote_incarnations
          UPDATE topics SET newest = false
