@@ -49,6 +49,7 @@ find_missing() {
   has_library openssl || need "OpenSSL with headers" libssl-dev
   has_library zlib || need "zlib with headers" zlib1g-dev
   have perl || need "perl" perl
+  have openssl || need "openssl (makes the tests' certificate)" openssl
   have curl || need "curl" curl ca-certificates
   find_java >/dev/null || need "a Java runtime, 17 or newer (for the local Kafka)" JRE
   have mvn || need "Maven (fetches Kafka's jars)" maven

@@ -16,6 +16,9 @@
 #   KAFKA_PORT     auto           a number (the controller takes the next one); auto or 0: the
 #                                 ports of the last start, else free ones; auto:9092: likewise,
 #                                 but 9092 is tried first
+#   KAFKA_SECURED  0              1: two more ports, for TLS (its certificate, made with openssl, is
+#                                 tls/ca.pem in the data folder) and for SASL (user reader, password
+#                                 "s3,cret=1"); reader may do what ACLs allow, anybody else everything
 #   KAFKA_VERSION  4.4.0
 #   KAFKA_CACHE    ~/.cache/strandline (XDG_CACHE_HOME is honoured); shared by all copies
 #   KAFKA_HEAP     512m
@@ -34,6 +37,8 @@ DATA=$(absolute "${KAFKA_DATA:-$ROOT/target/kafka}")
 PID_FILE=$DATA/pid
 LOG_FILE=$DATA/broker.log
 CLUSTER_ID=c3RyYW5kbGluZS1sb2NhbA
+PORTS=2 # PORT, and one for the controller
+[ "${KAFKA_SECURED:-0}" = 0 ] || PORTS=4 # then TLS, then SASL
 
 # fetch FOLDER ARTIFACT VERSION: the jars of an artifact and of all it depends on.
 # The folder appears complete or not at all; a lock lets parallel runs fetch once.
@@ -84,6 +89,13 @@ java_command() {
     -Dorg.slf4j.simpleLogger.showDateTime=true -cp "$2/*")
 }
 
+# ports_taken: how many of the PORTS ports from PORT on are in use.
+ports_taken() {
+  local port count=0
+  for ((port = PORT; port < PORT + PORTS; port++)); do port_free "$port" || count=$((count + 1)); done
+  echo "$count"
+}
+
 # choose_port: sets PORT, and remembers it in the data folder.
 choose_port() {
   local wanted=${KAFKA_PORT:-auto} first=
@@ -96,16 +108,31 @@ choose_port() {
     local kept
     kept=$(cat "$DATA/port" 2>/dev/null || true)
     for PORT in $kept $first; do
-      port_free "$PORT" && port_free $((PORT + 1)) && { echo "$PORT" >"$DATA/port"; return 0; }
-      echo "port $PORT or $((PORT + 1)) is taken" >&2
+      [ "$(ports_taken)" != 0 ] || { echo "$PORT" >"$DATA/port"; return 0; }
+      echo "of the ports $PORT to $((PORT + PORTS - 1)) one is taken" >&2
     done
-    PORT=$(free_ports 2)
+    PORT=$(free_ports "$PORTS")
   else
     PORT=$wanted
     port_free "$PORT" || die "port $PORT is taken: set KAFKA_PORT to another one, or to auto"
-    port_free $((PORT + 1)) || die "port $((PORT + 1)) (for the controller) is taken: set KAFKA_PORT to another one, or to auto"
+    [ "$(ports_taken)" = 0 ] || die "one of the ports $((PORT + 1)) to $((PORT + PORTS - 1)), which go with $PORT, is taken: set KAFKA_PORT to another one, or to auto"
   fi
   echo "$PORT" >"$DATA/port"
+}
+
+# make_certificate: the TLS listener's, signed by itself, in a folder that appears complete.
+make_certificate() {
+  local work=$DATA/tls.new
+  [ ! -d "$DATA/tls" ] || return 0
+  have openssl || die "openssl is missing (for the TLS listener's certificate): run scripts/install.sh"
+  rm -rf "$work"
+  mkdir -p "$work"
+  (umask 077 && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 3650 \
+    -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1,DNS:localhost \
+    -keyout "$work/key.pem" -out "$work/ca.pem" 2>"$work/openssl.log" </dev/null) ||
+    { cat "$work/openssl.log" >&2; die "openssl made no certificate"; }
+  (umask 077 && cat "$work/key.pem" "$work/ca.pem" >"$work/keystore.pem")
+  mv "$work" "$DATA/tls"
 }
 
 server_properties() {
@@ -139,13 +166,31 @@ log.initial.task.delay.ms=1000
 log.cleaner.backoff.ms=1000
 log.cleaner.dedupe.buffer.size=16777216
 PROPERTIES
+  [ "$PORTS" = 2 ] || secured_properties
   printf '%b\n' "${KAFKA_EXTRA:-}"
+}
+
+secured_properties() {
+  local tls=SSL://127.0.0.1:$((PORT + 2)) sasl=SASL_PLAINTEXT://127.0.0.1:$((PORT + 3))
+  cat <<PROPERTIES
+listeners=PLAINTEXT://127.0.0.1:$PORT,CONTROLLER://127.0.0.1:$((PORT + 1)),$tls,$sasl
+advertised.listeners=PLAINTEXT://127.0.0.1:$PORT,$tls,$sasl
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT
+ssl.keystore.type=PEM
+ssl.keystore.location=$DATA/tls/keystore.pem
+sasl.enabled.mechanisms=PLAIN
+# A comma and an equals sign: what a list of settings has to quote.
+listener.name.sasl_plaintext.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_reader="s3,cret=1";
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:ANONYMOUS
+PROPERTIES
 }
 
 # start_once: 0 ready, 1 not, 3 somebody else was quicker to take the port.
 start_once() {
   local pid i log_start
   choose_port
+  [ "$PORTS" = 2 ] || make_certificate
   server_properties >"$DATA/server.properties"
   if ! [ -e "$DATA/log/meta.properties" ]; then
     java_command 128m "$JARS"
@@ -155,14 +200,14 @@ start_once() {
   log_start=$(wc -c 2>/dev/null <"$LOG_FILE" || echo 0)
   java_command "${KAFKA_HEAP:-512m}" "$JARS"
   detach "$PID_FILE" "$LOG_FILE" "${JAVA[@]}" kafka.Kafka "$DATA/server.properties"
-  for ((i = 0; i < 600; i++)); do # up to two minutes; the port opens once the broker is ready
+  for ((i = 0; i < 600; i++)); do # up to two minutes; the ports open once the broker is ready
     pid=$(alive "$PID_FILE") || {
       tail -c +$((log_start + 1)) "$LOG_FILE" | grep -q 'Address already in use' && return 3
       echo "Kafka died, the end of $LOG_FILE:" >&2
       tail -n 20 "$LOG_FILE" >&2
       return 1
     }
-    port_free "$PORT" || { echo "Kafka $VERSION is ready on 127.0.0.1:$PORT (pid $pid)"; return 0; }
+    [ "$(ports_taken)" != "$PORTS" ] || { echo "Kafka $VERSION is ready on 127.0.0.1:$PORT (pid $pid)"; return 0; }
     sleep 0.2
   done
   echo "Kafka was not ready after 120 s, see $LOG_FILE" >&2
@@ -181,7 +226,7 @@ start() {
     status=0
     start_once || status=$?
     [ $status = 3 ] || return $status
-    echo "port $PORT or $((PORT + 1)) was taken meanwhile (attempt $attempt)" >&2
+    echo "of the ports $PORT to $((PORT + PORTS - 1)) one was taken meanwhile (attempt $attempt)" >&2
     rm -f "$DATA/port"
     case ${KAFKA_PORT:-auto} in auto* | 0) ;; *) return 1 ;; esac
   done

@@ -6,9 +6,11 @@
 #   scripts/services.sh status   one line each; exit code 1 unless both are up
 #   scripts/services.sh env      where they are, to be used as:  eval "$(scripts/services.sh env)"
 #
-# `up` writes STRANDLINE_TEST_KAFKA and STRANDLINE_TEST_DATABASE_URL to the file `env`
-# in the state folder. Ports and sockets are chosen anew for each state folder, so
-# that two copies of the repository do not meet.
+# `up` writes to the file `env` in the state folder: STRANDLINE_TEST_KAFKA, where Kafka
+# lets everybody in; STRANDLINE_TEST_KAFKA_TLS, where it shows the certificate that is in
+# STRANDLINE_TEST_KAFKA_CA; STRANDLINE_TEST_KAFKA_SASL, where it asks for a password (see
+# kafka.sh); and STRANDLINE_TEST_DATABASE_URL. Ports and sockets are chosen anew for each
+# state folder, so that two copies of the repository do not meet.
 #
 # Settings: STRANDLINE_TEST_STATE (target/services), and those of kafka.sh and postgres.sh.
 # shellcheck source-path=SCRIPTDIR source=lib.sh
@@ -17,12 +19,13 @@
 STATE=$(absolute "${STRANDLINE_TEST_STATE:-$ROOT/target/services}")
 export KAFKA_DATA=$STATE/kafka POSTGRES_STATE=$STATE/postgres
 export KAFKA_PORT=${STRANDLINE_TEST_KAFKA_PORT:-auto}
+export KAFKA_SECURED=1
 export KAFKA_TIER=${KAFKA_TIER:-1} # tests are short: a quick start is worth more than peak speed
 
 running() { "$ROOT/scripts/kafka.sh" status >/dev/null && "$ROOT/scripts/postgres.sh" status >/dev/null; }
 
 up() {
-  local kafka postgres failed=0
+  local kafka postgres port failed=0
   if running && [ -s "$STATE/env" ]; then
     echo "the services are up already"
     return 0
@@ -35,8 +38,12 @@ up() {
     stop_both || true
     die "the services did not start"
   fi
+  port=$(cat "$KAFKA_DATA/port")
   {
-    echo "STRANDLINE_TEST_KAFKA=127.0.0.1:$(cat "$KAFKA_DATA/port")"
+    echo "STRANDLINE_TEST_KAFKA=127.0.0.1:$port"
+    echo "STRANDLINE_TEST_KAFKA_TLS=127.0.0.1:$((port + 2))"
+    echo "STRANDLINE_TEST_KAFKA_SASL=127.0.0.1:$((port + 3))"
+    printf 'STRANDLINE_TEST_KAFKA_CA=%q\n' "$KAFKA_DATA/tls/ca.pem"
     echo "STRANDLINE_TEST_DATABASE_URL=$("$ROOT/scripts/postgres.sh" url)"
   } >"$STATE/env.new"
   mv "$STATE/env.new" "$STATE/env"

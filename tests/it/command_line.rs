@@ -83,6 +83,8 @@ async fn exit_codes_and_errors_of_one_line() {
     let (code, table, _) = run(&window("no-such-topic", &start, &end));
     assert_eq!(code, Some(1));
     assert!(table.contains("TOPIC_NOT_FOUND"), "{table}");
+    let with = |name, value| [window("t", &start, &end), vec![name, value]].concat();
+    let no_such_file = "security.protocol=ssl,ssl.ca.location=/no/such/file";
     for (arguments, part) in [
         (window("t", &end, &start), "--end: window_end"),
         (window("t", &start, &start), "CronDataIntervalTimetable"),
@@ -93,6 +95,10 @@ async fn exit_codes_and_errors_of_one_line() {
         (vec!["serve", "--lease-seconds", "x"], "STRANDLINE_LEASE_SECONDS"),
         (vec!["serve", "--storage-url", "nonsense"], "STRANDLINE_STORAGE_URL"),
         (vec!["serve", "--listen", "127.0.0.1:0", "--kafka-properties", "no.such=1"], "no.such"),
+        (with("--kafka-brokers", "broker:port"), "STRANDLINE_KAFKA_BROKERS"),
+        (with("--kafka-properties", "auto.offset.reset=latest"), "it is always error"),
+        (with("--kafka-properties", "sasl.password=hunter,2"), "entry 2 has no ="),
+        (with("--kafka-properties", no_such_file), "ssl.ca.location failed"),
         (vec!["migrate", "--database-url", "nonsense"], "STRANDLINE_DATABASE_URL"),
         (vec!["migrate", "--log", "a=b=c"], "STRANDLINE_LOG"),
         (vec!["migrte"], "migrte"),

@@ -33,7 +33,8 @@ pub fn at(millis: i64) -> String {
     strandline::snapshot::Timestamp::from_millis(DAY + millis).to_string()
 }
 
-fn service(variable: &str) -> String {
+/// Where a service is that `scripts/services.sh` has started.
+pub fn service(variable: &str) -> String {
     std::env::var(variable).unwrap_or_else(|_| {
         panic!("{variable} is not set: run `make services-up` and `eval \"$(scripts/services.sh env)\"`, or `make test`")
     })
@@ -362,6 +363,16 @@ fn config() -> ClientConfig {
     config
 }
 
+/// A producer for what [`TestTopic::produce`] has no words for.
+pub fn producer(settings: &[(&str, &str)]) -> FutureProducer {
+    let mut config = config();
+    config.set("enable.idempotence", "true").set("linger.ms", "5");
+    for (name, value) in settings {
+        config.set(*name, *value);
+    }
+    config.create().expect("a producer")
+}
+
 impl TestTopic {
     pub async fn create(partitions: i32, settings: &[(&str, &str)]) -> Self {
         let admin = config().create().expect("a client");
@@ -475,13 +486,7 @@ impl TestTopic {
 
     /// Produces in order, acknowledged; a batch's worth at a time.
     pub async fn produce_with(&self, records: &[Record], settings: &[(&str, &str)]) {
-        let mut config = config();
-        config.set("enable.idempotence", "true").set("linger.ms", "5");
-        for (name, value) in settings {
-            config.set(*name, *value);
-        }
-        let producer: FutureProducer = config.create().expect("a producer");
-        self.send(&producer, records).await;
+        self.send(&producer(settings), records).await;
     }
 
     async fn send(&self, producer: &FutureProducer, records: &[Record]) {

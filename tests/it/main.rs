@@ -10,6 +10,7 @@ mod coverage;
 mod first_light;
 mod harness;
 mod history;
+mod kafka;
 mod leases;
 mod loss;
 mod overlap;

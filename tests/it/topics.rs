@@ -68,7 +68,11 @@ async fn a_partition_that_appears_later_begins_at_the_boundary_that_was_sealed()
 async fn two_hundred_partitions_are_a_few_files_not_two_hundred() {
     let app = TestApp::spawn().await;
     let topic = TestTopic::create(200, &[]).await;
-    let records: Vec<Record> = (0..200).map(|partition| record(partition, 0, "x")).collect();
+    // Before the window as many events as tell partitions apart, and one in it.
+    let before = |partition: i32| (0..partition % 3).map(move |_| record(partition, -1, "before"));
+    let records: Vec<Record> = (0..200)
+        .flat_map(|p| before(p).chain([record(p, 0, "x"), record(p, HOUR, "end")]))
+        .collect();
     topic.produce(&records).await;
     let snapshot = app.snapshot(&topic.name, 0, HOUR).await;
     assert_eq!(snapshot["result"]["records"], 200, "{snapshot}");
@@ -76,7 +80,13 @@ async fn two_hundred_partitions_are_a_few_files_not_two_hundred() {
     let (_, page) = app
         .get(&format!("{}?limit=150", snapshot["links"]["partitions"].as_str().expect("a path")))
         .await;
-    assert_eq!(page["items"].as_array().map(Vec::len), Some(150));
+    let items = page["items"].as_array().expect("items");
+    assert_eq!(items.len(), 150);
+    for (partition, item) in (0..).zip(items) {
+        assert_eq!(item["partition"], partition);
+        assert_eq!(item["start_offset"], partition % 3);
+        assert_eq!(item["end_offset"], partition % 3 + 1);
+    }
     let cursor = page["next_cursor"].as_str().expect("another page");
     let path = snapshot["links"]["partitions"].as_str().expect("a path");
     let (_, rest) = app.get(&format!("{path}?limit=150&cursor={cursor}")).await;
