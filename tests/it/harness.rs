@@ -366,7 +366,8 @@ fn config() -> ClientConfig {
 /// A producer for what [`TestTopic::produce`] has no words for.
 pub fn producer(settings: &[(&str, &str)]) -> FutureProducer {
     let mut config = config();
-    config.set("enable.idempotence", "true").set("linger.ms", "5");
+    // Keeps the order as well as an idempotent producer would, and begins half a second sooner.
+    config.set("max.in.flight.requests.per.connection", "1").set("linger.ms", "5");
     for (name, value) in settings {
         config.set(*name, *value);
     }

@@ -199,9 +199,8 @@ async fn a_compacted_topic_has_holes_and_nothing_is_called_lost() {
         ..record(0, millis, "x")
     };
     let records: Vec<Record> = (0..30).map(|i| keyed(&format!("k{}", i % 3), i * 1000)).collect();
-    for one in &records {
-        topic.produce(std::slice::from_ref(one)).await;
-    }
+    // A batch each, so that there can be a segment each.
+    topic.produce_with(&records, &[("batch.num.messages", "1")]).await;
     // The last segment is never compacted: what it holds is not of the window.
     topic.produce(&[keyed("other", HOUR), keyed("end", HOUR + 1000)]).await;
     topic.until_first_offset_read(27);
