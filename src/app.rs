@@ -173,6 +173,7 @@ pub fn shells(db: &Database, ends: Ends, work: &WorkSettings) -> Shells {
             retry_seconds: work.retry_seconds,
             grace_seconds: work.grace_seconds,
             target_file_bytes: work.target_file_bytes,
+            orphan_grace_seconds: work.orphan_grace_seconds,
         },
     }
 }
@@ -335,7 +336,7 @@ fn start_background(
     // A replica that is the API alone leaves all work with Kafka to the others.
     if worker_count(&settings.work) > 0 {
         let interval = Duration::from_secs(u64::from(settings.seal_interval_seconds));
-        background.spawn(job::seal(shells.clone(), interval, stopping.clone()));
+        background.spawn(job::go_rounds(shells.clone(), interval, stopping.clone()));
     }
     background.spawn(listen(shells.db.clone(), waiters.clone(), wake, stopping.clone()));
     let (poller, db, stop) = (waiters.clone(), shells.db.clone(), stopping.clone());

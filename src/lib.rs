@@ -24,4 +24,5 @@ pub mod db;
 pub mod kafka;
 pub mod store;
 
+pub mod fault;
 pub mod metrics;

@@ -24,6 +24,7 @@ const COMMITS: &str = "strandline_commits_total";
 const COMMIT_SECONDS: &str = "strandline_commit_duration_seconds";
 const RECORDS: &str = "strandline_records_stored_total";
 const FILES: &str = "strandline_files_stored_total";
+const SWEPT: &str = "strandline_swept_objects_total";
 const FILE_BYTES: &str = "strandline_file_bytes_stored_total";
 
 const HTTP_BUCKETS: &[f64] =
@@ -74,6 +75,7 @@ fn describe() {
     describe_histogram!(COMMIT_SECONDS, Unit::Seconds, "Time that a commit took Postgres");
     describe_counter!(RECORDS, "Events stored");
     describe_counter!(FILES, "Files stored");
+    describe_counter!(SWEPT, "Objects and unfinished uploads removed because no commit names them");
     describe_counter!(FILE_BYTES, Unit::Bytes, "Bytes of files stored");
 }
 
@@ -92,7 +94,7 @@ fn start_at_zero() {
     for outcome in ["committed", "lease_lost", "conflict"] {
         counter!(COMMITS, "outcome" => outcome).absolute(0);
     }
-    for name in [RECORDS, FILES, FILE_BYTES] {
+    for name in [RECORDS, FILES, FILE_BYTES, SWEPT] {
         counter!(name).absolute(0);
     }
 }
@@ -138,6 +140,11 @@ pub fn committed(outcome: CommitOutcome, took: Duration) {
     };
     counter!(COMMITS, "outcome" => outcome).increment(1);
     histogram!(COMMIT_SECONDS).record(took.as_secs_f64());
+}
+
+/// The sweeper removed so many objects.
+pub fn swept(objects: u64) {
+    counter!(SWEPT).increment(objects);
 }
 
 /// A commit made this visible.

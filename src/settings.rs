@@ -124,6 +124,9 @@ pub struct WorkSettings {
     /// How long errors that may pass are retried before a snapshot fails, in seconds
     #[arg(long, env = "STRANDLINE_RETRY_SECONDS", value_name = "SECONDS", default_value_t = 300, value_parser = value_parser!(u32).range(0..=604_800))]
     pub retry_seconds: u32,
+    /// Age at which an object that no commit names is removed, in seconds
+    #[arg(long, env = "STRANDLINE_ORPHAN_GRACE_SECONDS", value_name = "SECONDS", default_value_t = 3600, value_parser = value_parser!(u32).range(1..=31_536_000))]
+    pub orphan_grace_seconds: u32,
 }
 
 /// Settings of `strandline serve`.

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Who may import whom, besides outside crates. `main` and what it puts together may all.
+/// Who may import whom, besides outside crates and `fault`, which is nothing in a release.
+/// `main` and what it puts together may all.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("api", &["snapshot", "db", "store", "data_file", "metrics"]),
     ("job", &["snapshot", "kafka", "data_file", "store", "db", "metrics"]),
@@ -70,7 +71,8 @@ fn modules_import_only_what_they_may() {
             for import in line.split("crate::").skip(1) {
                 let module: String =
                     import.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-                if module != source.room && !allowed.contains(&module.as_str()) {
+                if module != source.room && module != "fault" && !allowed.contains(&module.as_str())
+                {
                     wrong.push(format!("{}:{}: {module}", source.path.display(), number + 1));
                 }
             }
@@ -155,7 +157,8 @@ fn functions(text: &str) -> Vec<(String, usize)> {
     for (number, line) in text.lines().enumerate() {
         let indent = line.len() - line.trim_start().len();
         let words = line.trim_start();
-        let head = words.split('(').next().unwrap_or_default();
+        let public = words.strip_prefix("pub(super) ").unwrap_or(words);
+        let head = public.split('(').next().unwrap_or_default();
         if open.is_none() && head.split(' ').any(|word| word == "fn") && !words.starts_with("//") {
             let name = head.rsplit(' ').next().unwrap_or_default().to_owned();
             open = Some((name, indent, number));

@@ -88,6 +88,7 @@ pub fn application() -> (
         .service(snapshots::list_snapshots)
         .service(snapshots::get_snapshot)
         .service(snapshots::get_snapshot_result)
+        .service(snapshots::cancel_snapshot)
         .service(snapshots::refresh_snapshot)
         .service(details::list_snapshot_partitions)
         .service(details::list_snapshot_files)

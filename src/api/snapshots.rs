@@ -12,6 +12,7 @@ use super::plan::Plan;
 use super::problem::{Problem, ProblemCode, ProblemDocument};
 use super::views::{self, Page, Snapshot, eta_seconds, snapshot_path};
 use crate::db::{self, SnapshotFilter, SnapshotRow};
+use crate::fault::{self, Fault};
 use crate::metrics;
 use crate::snapshot::{Completeness, RequestAction, State};
 
@@ -66,6 +67,7 @@ pub(super) async fn create_snapshot(
     }
     let asked = db::request_snapshot(&state.db, &wanted, Uuid::now_v7(), state.queue_limit).await;
     let (mut row, action) = asked.inspect_err(|_| metrics::request("rejected"))?;
+    fault::hit(Fault::AfterRequest);
     metrics::request(match (action, row.run) {
         (RequestAction::NewRun, 1) => "new",
         (RequestAction::NewRun, _) => "new_run",
@@ -274,6 +276,43 @@ pub(super) async fn get_snapshot_result(
         ..problem
     })?;
     Ok(json(&mut HttpResponse::Ok(), &Snapshot::from(&row)))
+}
+
+/// Cancels the run that is open, whatever phase it is in.
+#[utoipa::path(
+    tag = "snapshots",
+    operation_id = "cancelSnapshot",
+    summary = "Cancel a snapshot's run",
+    description = "What is stored stays, and the same request, sent again, goes on from there.",
+    params(("id" = String, Path, description = "Id of the snapshot")),
+    responses(
+        (status = 200, description = "It had ended already", body = Snapshot),
+        (status = 202, description = "It is cancelled", body = Snapshot),
+        (status = 400, description = "A bad parameter", body = ProblemDocument<'static>, content_type = "application/problem+json"),
+        (status = 404, description = "No such snapshot", body = ProblemDocument<'static>, content_type = "application/problem+json"),
+        (status = 503, description = "The database is away, or this replica is stopping", body = ProblemDocument<'static>, content_type = "application/problem+json"),
+    ),
+)]
+#[post("/v1/snapshots/{id}/cancel")]
+pub(super) async fn cancel_snapshot(
+    state: web::Data<ApiState>,
+    request: HttpRequest,
+    id: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    Params::read(&request, &[])?;
+    let id = snapshot_id(&id)?;
+    let cancelled = db::cancel_run(&state.db, id).await?.ok_or_else(|| not_found(id))?;
+    let row = db::get_snapshot(&state.db, id).await?.ok_or_else(|| not_found(id))?;
+    if !cancelled {
+        return Ok(json(&mut HttpResponse::Ok(), &Snapshot::from(&row)));
+    }
+    metrics::run_ended("cancelled", None);
+    tracing::info!(snapshot_id = %id, topic = row.topic, "cancelled");
+    let location = snapshot_path(id);
+    Ok(json(
+        HttpResponse::Accepted().insert_header((header::LOCATION, location)),
+        &Snapshot::from(&row),
+    ))
 }
 
 /// Lists snapshots, newest first.

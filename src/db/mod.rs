@@ -18,6 +18,7 @@ mod sealing;
 mod seen;
 mod segments;
 mod snapshots;
+mod sweep;
 mod tasks;
 mod time;
 mod tls;
@@ -38,18 +39,20 @@ pub use partitions::{PartitionRow, list_partitions};
 pub use plans::{KnownTopic, PlanTransaction, SeenTopic};
 pub use pool::{Database, Notification, PoolLimits};
 pub use runs::{
-    Finished, Loss, PlannedPartition, end_run, extend_run, finish_run, planned_partitions,
+    Finished, Loss, PlannedPartition, cancel_run, extend_run, fail_run, finish_run,
+    planned_partitions,
 };
 pub use sealing::{WatchedTopic, queue_due_runs, record_incarnation, watched_topics};
 pub use seen::{boundary_fact, poison_verdicts, seen_high_watermarks};
 pub use segments::{
-    CommitOutcome, Cut, LastOfTask, NewFile, NewSegment, StoredCut, commit_file, stored_cuts,
-    unread_ranges,
+    CommitOutcome, Cut, LastOfTask, NewFile, NewSegment, StoredCut, commit_file, file_is_visible,
+    stored_cuts, unread_ranges,
 };
 pub use snapshots::{
     Page, ProgressRow, SnapshotFilter, SnapshotRequest, SnapshotRow, get_snapshot, get_states,
     list_snapshots, queue_length, refresh_snapshot, request_snapshot,
 };
+pub use sweep::{begin_sweep, now, owner, sweepable};
 pub use tasks::{
     ClaimedTask, Lease, LeaseState, Progress, RetryOutcome, TaskKind, claim_task, release_task,
     renew_lease, retry_task, task_ranges,

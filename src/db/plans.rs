@@ -370,6 +370,17 @@ impl<'a> PlanTransaction<'a> {
         Ok(())
     }
 
+    /// What an event of the topic takes in its files, by those with the newest events; `None`
+    /// without files.
+    pub async fn bytes_per_record(&self, topic: i64) -> Result<Option<f64>, DbError> {
+        let sql = "-- bytes_per_record
+            SELECT (sum(bytes) / sum(records))::float8 AS bytes_per_record
+            FROM (SELECT bytes, records FROM files
+                WHERE topic = $1 AND min_timestamp IS NOT NULL
+                ORDER BY min_timestamp DESC LIMIT 50) newest";
+        Ok(self.tx.query_one(sql, &[&topic]).await.attempt(WHAT)?.get("bytes_per_record"))
+    }
+
     /// Records what is to be read, as tasks, or what `capture: offsets` takes, as segments.
     pub async fn record_work(
         &self,

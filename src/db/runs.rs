@@ -6,6 +6,7 @@ use super::segments::record_cuts;
 use super::snapshots::failure_to_json;
 use super::tasks::{add_read_tasks, end_task, lock_lease, lock_snapshot};
 use super::{Attempt, ClaimedTask, Cut, Database, DbError, DbTime, Lease};
+use crate::fault::{self, Fault};
 use crate::snapshot::{
     Completeness, Failure, OffsetRange, PartitionEnd, PartitionRange, State, Timestamp, Totals,
 };
@@ -103,7 +104,9 @@ pub async fn finish_run(
         .await
         .attempt(WHAT)?;
     }
-    close_run(&tx, task, State::Succeeded, failure.as_ref()).await?;
+    fault::hit(Fault::InFinish);
+    let outcome = if failure.is_some() { State::Failed } else { State::Succeeded };
+    close_run(&tx, task.snapshot_id, task.run, outcome, failure.as_ref()).await?;
     tx.commit().await.attempt(WHAT)?;
     Ok(Some((totals, failure)))
 }
@@ -196,70 +199,117 @@ pub async fn extend_run(
     Ok(())
 }
 
-/// Ends a run that failed or was cancelled; what it stored stays. Nothing happens if the
-/// lease is gone.
-pub async fn end_run(
+/// Ends a run that failed; what it stored stays. Nothing happens if another worker has the
+/// task: an expired lease that nobody has taken over will do to give up.
+pub async fn fail_run(
     db: &Database,
     task: &ClaimedTask,
-    failure: Option<&Failure>,
+    failure: &Failure,
 ) -> Result<bool, DbError> {
-    const WHAT: &str = "end a run";
+    const WHAT: &str = "fail a run";
     let mut client = db.client().await?;
     let tx = client.transaction().await.attempt(WHAT)?;
-    if !holds_task(&tx, task.lease).await? {
+    lock_tasks(&tx, task.snapshot_id, task.run).await?;
+    let sql = "-- holds_task
+        SELECT FROM tasks WHERE id = $1 AND token = $2 AND attempt_id = $3 AND ended_at IS NULL";
+    let Lease { task_id, token, attempt_id } = task.lease;
+    let held = tx.query_opt(sql, &[&task_id, &token, &attempt_id]).await.attempt(WHAT)?;
+    if held.is_none() {
         return Ok(false);
     }
-    close_run(&tx, task, State::Cancelled, failure).await?;
+    close_run(&tx, task.snapshot_id, task.run, State::Failed, Some(failure)).await?;
     tx.commit().await.attempt(WHAT)?;
     Ok(true)
 }
 
-/// As [`lock_lease`], but for giving up: an expired lease that nobody has taken over will do.
-async fn holds_task(
-    tx: &deadpool_postgres::Transaction<'_>,
-    lease: Lease,
-) -> Result<bool, DbError> {
-    let sql = "-- holds_task
-        SELECT FROM tasks WHERE id = $1 AND token = $2 AND attempt_id = $3 AND ended_at IS NULL
-        FOR UPDATE";
-    let row = tx
-        .query_opt(sql, &[&lease.task_id, &lease.token, &lease.attempt_id])
-        .await
-        .attempt("check a lease")?;
-    Ok(row.is_some())
+/// Ends the run that is open and was asked for, whatever its workers do: their leases are gone
+/// with this, and what they have stored stays. Whether there was one to end; `None` if there
+/// is no such snapshot.
+pub async fn cancel_run(db: &Database, snapshot_id: Uuid) -> Result<Option<bool>, DbError> {
+    const WHAT: &str = "cancel a run";
+    let mut client = db.client().await?;
+    let tx = client.transaction().await.attempt(WHAT)?;
+    let sql = "-- open_run
+        SELECT r.run FROM snapshots s LEFT JOIN runs r ON r.snapshot_id = s.id
+            AND r.run = s.run AND r.outcome IS NULL
+        WHERE s.id = $1";
+    let Some(row) = tx.query_opt(sql, &[&snapshot_id]).await.attempt(WHAT)? else {
+        return Ok(None);
+    };
+    let Some(run) = row.get::<_, Option<i32>>("run") else { return Ok(Some(false)) };
+    lock_tasks(&tx, snapshot_id, run).await?;
+    fault::hit(Fault::InCancel);
+    let cancelled = close_run(&tx, snapshot_id, run, State::Cancelled, None).await?;
+    tx.commit().await.attempt(WHAT)?;
+    Ok(Some(cancelled))
 }
 
-/// Closes the run: failed with `failure`, else as `without_failure` says. Tasks of it that
-/// are still open end with it.
+/// Locks all open tasks of a run, in one order for all who do. Who holds one of them may make
+/// others, so this looks again until it finds no more: then nobody can.
+async fn lock_tasks(
+    tx: &deadpool_postgres::Transaction<'_>,
+    snapshot_id: Uuid,
+    run: i32,
+) -> Result<(), DbError> {
+    let sql = "-- lock_tasks
+        SELECT id FROM tasks WHERE snapshot_id = $1 AND run = $2 AND ended_at IS NULL
+        ORDER BY id FOR UPDATE";
+    let mut locked = 0;
+    loop {
+        let rows = tx.query(sql, &[&snapshot_id, &run]).await.attempt("lock a run's tasks")?;
+        if rows.len() <= locked {
+            return Ok(());
+        }
+        locked = rows.len();
+    }
+}
+
+/// Closes the run, if it is open. Its tasks go with it; what they came to stays with the run.
 async fn close_run(
     tx: &deadpool_postgres::Transaction<'_>,
-    task: &ClaimedTask,
-    without_failure: State,
+    snapshot_id: Uuid,
+    run: i32,
+    outcome: State,
     failure: Option<&Failure>,
-) -> Result<(), DbError> {
+) -> Result<bool, DbError> {
     const WHAT: &str = "close a run";
-    let outcome = failure.map_or(without_failure, |_| State::Failed);
-    tx.execute(
-        "-- end_tasks
-         UPDATE tasks SET ended_at = clock_timestamp()
-         WHERE snapshot_id = $1 AND run = $2 AND ended_at IS NULL",
-        &[&task.snapshot_id, &task.run],
-    )
-    .await
-    .attempt(WHAT)?;
-    lock_snapshot(tx, task.snapshot_id).await?;
-    tx.execute(
-        "-- close_run
-         WITH closed AS (
-             UPDATE runs SET outcome = $3, error = $4, finished_at = clock_timestamp()
-             WHERE snapshot_id = $1 AND run = $2 AND outcome IS NULL RETURNING origin)
-         UPDATE snapshots SET updated_at = clock_timestamp(),
-             last_error = CASE WHEN $4::jsonb IS NOT NULL AND (SELECT origin FROM closed) = 'sealer'
-                 THEN $4 ELSE NULL END
-         WHERE id = $1 AND EXISTS (SELECT FROM closed)",
-        &[&task.snapshot_id, &task.run, &outcome.as_str(), &failure.map(failure_to_json)],
-    )
-    .await
-    .attempt(WHAT)?;
-    Ok(())
+    let done = tx
+        .query_one(
+            "-- remove_tasks
+             WITH removed AS (DELETE FROM tasks WHERE snapshot_id = $1 AND run = $2 RETURNING *)
+             SELECT coalesce(sum(offsets_done), 0)::bigint AS offsets_done,
+                 coalesce(sum(records), 0)::bigint AS records,
+                 coalesce(sum(bytes), 0)::bigint AS bytes
+             FROM removed WHERE kind = 'read'",
+            &[&snapshot_id, &run],
+        )
+        .await
+        .attempt(WHAT)?;
+    lock_snapshot(tx, snapshot_id).await?;
+    let closed = tx
+        .execute(
+            "-- close_run
+             WITH closed AS (
+                 UPDATE runs SET outcome = $3, error = $4, finished_at = clock_timestamp(),
+                     cancel_requested_at = CASE WHEN $3 = 'cancelled' THEN clock_timestamp() END,
+                     offsets_done = $5, records = $6, bytes = $7
+                 WHERE snapshot_id = $1 AND run = $2 AND outcome IS NULL RETURNING origin)
+             UPDATE snapshots SET updated_at = clock_timestamp(),
+                 last_error = CASE
+                     WHEN $4::jsonb IS NOT NULL AND (SELECT origin FROM closed) = 'sealer'
+                     THEN $4 ELSE NULL END
+             WHERE id = $1 AND EXISTS (SELECT FROM closed)",
+            &[
+                &snapshot_id,
+                &run,
+                &outcome.as_str(),
+                &failure.map(failure_to_json),
+                &done.get::<_, i64>("offsets_done"),
+                &done.get::<_, i64>("records"),
+                &done.get::<_, i64>("bytes"),
+            ],
+        )
+        .await
+        .attempt(WHAT)?;
+    Ok(closed == 1)
 }

@@ -6,6 +6,10 @@ use deadpool_postgres::Transaction;
 use super::{Attempt, Database, DbError};
 use crate::snapshot::TopicName;
 
+/// How much later the sealer's own runs are due than those that someone asks for at the same
+/// time. Where nothing else is to be done they are taken at once all the same.
+const SEALER_YIELDS_SECONDS: f64 = 60.0;
+
 /// A topic that snapshots are about, as it was seen last.
 #[derive(Clone, Debug)]
 pub struct WatchedTopic {
@@ -138,8 +142,10 @@ pub async fn queue_due_runs(
                  SELECT id, (SELECT max(run) + 1 FROM runs WHERE snapshot_id = id), 'sealer'
                  FROM due
                  ON CONFLICT DO NOTHING RETURNING snapshot_id, run)
-             INSERT INTO tasks (snapshot_id, run, kind) SELECT snapshot_id, run, 'plan' FROM added",
-            &[&topic, &partitions, &offsets, &f64::from(grace_seconds)],
+             INSERT INTO tasks (snapshot_id, run, kind, due_at)
+             SELECT snapshot_id, run, 'plan', clock_timestamp() + make_interval(secs => $5)
+             FROM added",
+            &[&topic, &partitions, &offsets, &f64::from(grace_seconds), &SEALER_YIELDS_SECONDS],
         )
         .await
         .attempt("queue runs of the sealer")

@@ -6,6 +6,7 @@ use uuid::Uuid;
 use super::plans::stored_ranges;
 use super::tasks::{end_task, lock_lease, lock_snapshot};
 use super::{Attempt, ClaimedTask, Database, DbError, Lease, Progress, task_ranges};
+use crate::fault::{self, Fault};
 use crate::snapshot::{Capture, OffsetRange, PartitionRange, RangeTally, Timestamp};
 
 /// A file that is about to become visible.
@@ -78,6 +79,7 @@ pub async fn commit_file(
     if let Some(file) = file {
         insert_file(&tx, task, topic, file, segments).await?;
     }
+    fault::hit(Fault::InCommit);
     match insert_segments(&tx, task, topic, file.map(|f| f.id), segments).await {
         Err(error) if error.is_conflict() => return Ok(CommitOutcome::Conflict),
         other => other?,
@@ -94,8 +96,23 @@ pub async fn commit_file(
         LastOfTask::Yes => end_task(&tx, task.lease, Some(progress)).await?,
         LastOfTask::No => show_progress(&tx, task.lease, progress).await?,
     }
+    fault::hit(Fault::BeforeCommit);
     tx.commit().await.attempt(WHAT)?;
     Ok(CommitOutcome::Committed)
+}
+
+/// What became of a commit whose answer was lost: whether the file is visible. Waits for a
+/// transaction of the task that is still under way, so that "no" means "never".
+pub async fn file_is_visible(db: &Database, lease: Lease, file_id: Uuid) -> Result<bool, DbError> {
+    const WHAT: &str = "find out what became of a commit";
+    let mut client = db.client().await?;
+    let tx = client.transaction().await.attempt(WHAT)?;
+    let sql = "-- wait_for_commit
+        SELECT FROM tasks WHERE id = $1 FOR UPDATE";
+    tx.query_opt(sql, &[&lease.task_id]).await.attempt(WHAT)?;
+    let sql = "-- file_is_visible
+        SELECT EXISTS (SELECT FROM files WHERE id = $1)";
+    Ok(tx.query_one(sql, &[&file_id]).await.attempt(WHAT)?.get(0))
 }
 
 /// Whether a commit is the last of its task.
@@ -114,7 +131,8 @@ async fn show_progress(
 ) -> Result<(), DbError> {
     tx.execute(
         "-- show_progress
-         UPDATE tasks SET offsets_done = $2, records = $3, bytes = $4, failing_since = NULL
+         UPDATE tasks SET offsets_done = $2, records = $3, bytes = $4, failing_since = NULL,
+             deaths = 0
          WHERE id = $1",
         &[&lease.task_id, &progress.offsets_done, &progress.records, &progress.bytes],
     )

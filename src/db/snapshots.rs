@@ -92,8 +92,9 @@ const COLUMNS: &str = "
     s.id, s.cluster, s.topic_name, t.topic_id, s.window_start, s.window_end, s.capture, s.on_loss,
     s.labels, s.completeness, s.result, s.run, r.error, s.last_error, s.created_at, r.started_at,
     r.finished_at, s.updated_at, r.outcome, r.offsets_total,
-    coalesce(p.offsets_done, 0)::bigint AS offsets_done, coalesce(p.records, 0)::bigint AS records,
-    coalesce(p.bytes, 0)::bigint AS bytes,
+    coalesce(r.offsets_done, p.offsets_done, 0)::bigint AS offsets_done,
+    coalesce(r.records, p.records, 0)::bigint AS records,
+    coalesce(r.bytes, p.bytes, 0)::bigint AS bytes,
     coalesce(extract(epoch FROM coalesce(r.finished_at, clock_timestamp()) - r.started_at), 0)::float8
         AS elapsed_seconds";
 
@@ -258,7 +259,8 @@ async fn read_one(
     read_row(&tx.query_one(&sql, &[&id]).await.attempt("look up the snapshot asked for")?)
 }
 
-/// A run of the sealer's becomes an asked one.
+/// A run of the sealer's becomes an asked one. (Workers lock a task before its snapshot, which
+/// is locked here already; what they hold needs no hurry.)
 async fn join_run(
     tx: &deadpool_postgres::Transaction<'_>,
     id: Uuid,
@@ -267,7 +269,11 @@ async fn join_run(
     tx.execute(
         "-- join_run
          WITH joined AS (UPDATE runs SET origin = 'request'
-             WHERE snapshot_id = $1 AND run = $2 AND origin <> 'request')
+             WHERE snapshot_id = $1 AND run = $2 AND origin <> 'request'
+             RETURNING snapshot_id, run),
+         hurried AS (UPDATE tasks SET due_at = least(due_at, clock_timestamp())
+             WHERE id IN (SELECT t.id FROM tasks t JOIN joined USING (snapshot_id, run)
+                 FOR UPDATE OF t SKIP LOCKED))
          UPDATE snapshots SET run = $2, updated_at = clock_timestamp()
          WHERE id = $1 AND run <> $2",
         &[&id, &run],

@@ -76,9 +76,14 @@ pub struct ClaimedTask {
     pub on_loss: OnLoss,
     /// How long the run waited for its first worker, in seconds; only on its first task.
     pub queue_wait_seconds: Option<f64>,
+    /// How many workers in a row died over the task.
+    pub deaths: i32,
+    /// For how long it has been failing or dying, in seconds.
+    pub failing_seconds: Option<f64>,
 }
 
-/// Takes the oldest task that is free, if there is one; of one snapshot alone if `only`.
+/// Takes the task that is due first of those that are free, if there is one; of one snapshot
+/// alone if `only`. A lease that has run out counts as a death of its worker.
 pub async fn claim_task(
     db: &Database,
     worker: &str,
@@ -91,17 +96,21 @@ pub async fn claim_task(
     // The run is started in a statement of the same transaction's snapshot: both or none.
     let sql = "-- claim_task
         WITH next AS (
-            SELECT id FROM tasks
+            SELECT id, lease_expires_at IS NOT NULL AS died FROM tasks
             WHERE ended_at IS NULL AND available_at <= clock_timestamp()
               AND (lease_expires_at IS NULL OR lease_expires_at <= clock_timestamp())
               AND ($4::uuid IS NULL OR snapshot_id = $4)
-            ORDER BY available_at, id LIMIT 1 FOR UPDATE SKIP LOCKED),
+            ORDER BY due_at, id LIMIT 1 FOR UPDATE SKIP LOCKED),
         claimed AS (
             UPDATE tasks t SET token = token + 1, attempt_id = $2, worker = $1,
                 attempts = attempts + 1,
+                deaths = CASE WHEN died THEN deaths + 1 ELSE deaths END,
+                failing_since = CASE WHEN died THEN coalesce(failing_since, clock_timestamp())
+                    ELSE failing_since END,
                 lease_expires_at = clock_timestamp() + make_interval(secs => $3)
             FROM next WHERE t.id = next.id
-            RETURNING t.id, t.snapshot_id, t.run, t.kind, t.token, t.attempts),
+            RETURNING t.id, t.snapshot_id, t.run, t.kind, t.token, t.attempts, t.deaths,
+                extract(epoch FROM clock_timestamp() - t.failing_since)::float8 AS failing_seconds),
         started AS (
             UPDATE runs r SET started_at = clock_timestamp()
             FROM claimed c WHERE (r.snapshot_id, r.run) = (c.snapshot_id, c.run)
@@ -138,6 +147,8 @@ pub async fn claim_task(
         on_loss: OnLoss::from_name(row.get("on_loss"))
             .ok_or_else(unexpected("snapshots.on_loss"))?,
         queue_wait_seconds: row.get("queue_wait_seconds"),
+        deaths: row.get("deaths"),
+        failing_seconds: row.get("failing_seconds"),
     }))
 }
 
@@ -173,13 +184,12 @@ pub struct Progress {
 pub enum LeaseState {
     /// It has, for `lease_seconds` more.
     Held,
-    /// Someone else has it, or its run has ended.
+    /// It ran out, someone else has it, or its run has ended.
     Lost,
-    /// It has, but someone has asked to cancel the run.
-    CancelRequested,
 }
 
-/// Extends a lease and tells how far the task is.
+/// Extends a lease and tells how far the task is. One that has run out is gone, also where
+/// nobody has taken the task over: the sweeper may have judged its objects already.
 pub async fn renew_lease(
     db: &Database,
     lease: Lease,
@@ -189,16 +199,15 @@ pub async fn renew_lease(
     const WHAT: &str = "renew a lease";
     let client = db.client().await?;
     let sql = "-- renew_lease
-        UPDATE tasks t SET lease_expires_at = clock_timestamp() + make_interval(secs => $4),
-            offsets_done = $5, records = $6, bytes = $7,
-            failing_since = CASE WHEN $5 > t.offsets_done THEN NULL ELSE t.failing_since END
-        FROM runs r
-        WHERE t.id = $1 AND t.token = $2 AND t.attempt_id = $3 AND t.ended_at IS NULL
-          AND r.snapshot_id = t.snapshot_id AND r.run = t.run
-        RETURNING r.cancel_requested_at IS NOT NULL AS cancel";
+        UPDATE tasks SET lease_expires_at = clock_timestamp() + make_interval(secs => $4),
+            failing_since = CASE WHEN $5 > offsets_done THEN NULL ELSE failing_since END,
+            offsets_done = greatest($5, offsets_done), records = greatest($6, records),
+            bytes = greatest($7, bytes)
+        WHERE id = $1 AND token = $2 AND attempt_id = $3 AND ended_at IS NULL
+          AND lease_expires_at > clock_timestamp()";
     let statement = client.prepare_cached(sql).await.attempt(WHAT)?;
-    let row = client
-        .query_opt(
+    let renewed = client
+        .execute(
             &statement,
             &[
                 &lease.task_id,
@@ -212,11 +221,7 @@ pub async fn renew_lease(
         )
         .await
         .attempt(WHAT)?;
-    Ok(match row {
-        None => LeaseState::Lost,
-        Some(row) if row.get("cancel") => LeaseState::CancelRequested,
-        Some(_) => LeaseState::Held,
-    })
+    Ok(if renewed == 1 { LeaseState::Held } else { LeaseState::Lost })
 }
 
 /// Gives a task back at once, for any worker to take; nothing happens if the lease is gone.
@@ -313,6 +318,13 @@ pub(super) async fn lock_snapshot(
     Ok(())
 }
 
+/// How many of a run's tasks are due when the run is asked for.
+const DUE_AT_ONCE: i32 = 4;
+
+/// How much later each of the others is due than the one before: longer than a task takes one
+/// worker, so that a newcomer finds room soon.
+const DUE_EVERY_SECONDS: f64 = 60.0;
+
 /// Makes tasks of a run.
 pub(super) async fn add_read_tasks(
     tx: &deadpool_postgres::Transaction<'_>,
@@ -324,9 +336,12 @@ pub(super) async fn add_read_tasks(
     let rows = tx
         .query(
             "-- add_read_tasks
-             INSERT INTO tasks (snapshot_id, run, kind)
-             SELECT $1, $2, 'read' FROM generate_series(1, $3) RETURNING id",
-            &[&snapshot_id, &run, &(tasks.len() as i32)],
+             INSERT INTO tasks (snapshot_id, run, kind, due_at)
+             SELECT $1, $2, 'read',
+                 r.requested_at + make_interval(secs => $5::float8 * greatest(0, number - $4))
+             FROM runs r, generate_series(1, $3) AS number
+             WHERE r.snapshot_id = $1 AND r.run = $2 ORDER BY number RETURNING id",
+            &[&snapshot_id, &run, &(tasks.len() as i32), &DUE_AT_ONCE, &DUE_EVERY_SECONDS],
         )
         .await
         .attempt(WHAT)?;
@@ -387,8 +402,9 @@ pub(super) async fn end_task(
     .attempt(WHAT)?;
     tx.execute(
         "-- add_finish_task
-         INSERT INTO tasks (snapshot_id, run, kind)
-         SELECT $1, $2, 'finish' WHERE NOT EXISTS (
+         INSERT INTO tasks (snapshot_id, run, kind, due_at)
+         SELECT $1, $2, 'finish', requested_at FROM runs
+         WHERE snapshot_id = $1 AND run = $2 AND NOT EXISTS (
              SELECT FROM tasks WHERE snapshot_id = $1 AND run = $2 AND ended_at IS NULL)",
         &[&snapshot_id, &run],
     )

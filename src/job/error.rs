@@ -15,9 +15,14 @@ pub enum JobError {
     /// This replica is stopping.
     #[error("this replica is stopping")]
     Stopping,
-    /// Someone cancelled the run.
-    #[error("the run was cancelled")]
-    Cancelled,
+    /// One worker after the other died over the task.
+    #[error(
+        "the workers of a task died {deaths} times in a row (killed, out of memory, crashed?); their logs and the system's tell of what"
+    )]
+    DiedTooOften {
+        /// How many did.
+        deaths: i32,
+    },
     /// Kafka.
     #[error(transparent)]
     Kafka(#[from] KafkaError),
@@ -42,6 +47,11 @@ impl JobError {
     /// A thread that worked for us panicked.
     pub(super) fn panicked(error: tokio::task::JoinError) -> Self {
         tracing::error!(%error, "a worker's thread panicked");
+        JobError::defect()
+    }
+
+    /// A panic, which the log has told of.
+    pub(super) fn defect() -> Self {
         JobError::Failed(Failure::new(
             FailureKind::Internal,
             "a worker met a defect of strandline; its log has the details",
@@ -51,8 +61,9 @@ impl JobError {
     /// What is stored and shown of it; `None` if it is no failure of the run.
     pub fn failure(&self) -> Option<Failure> {
         let (kind, partition) = match self {
-            JobError::LeaseLost | JobError::Stopping | JobError::Cancelled => return None,
+            JobError::LeaseLost | JobError::Stopping => return None,
             JobError::Failed(failure) => return Some(failure.clone()),
+            JobError::DiedTooOften { .. } => (FailureKind::Internal, None),
             JobError::Kafka(error) => (error.failure_kind(), error.partition()),
             JobError::Upload(_) => (FailureKind::StorageUnavailable, None),
             JobError::DataFile(error) => {

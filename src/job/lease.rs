@@ -10,6 +10,12 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::db::{self, Database, Lease, LeaseState, Progress};
+use crate::fault::{self, Fault};
+
+/// How long work that was told to stop may take to get to an end by itself: where the lease is
+/// gone there is nothing to save, where the replica stops the file is stored first.
+const LOST_TASKS_END_WITHIN: Duration = Duration::from_secs(2);
+const DRAINED_TASKS_END_WITHIN: Duration = Duration::from_secs(8);
 
 /// How far a task is: written by the reading thread, read by the heartbeat.
 #[derive(Debug, Default)]
@@ -35,42 +41,61 @@ impl SharedProgress {
     }
 }
 
-/// Why a task has to stop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum StopReason {
-    LeaseLost,
-    Cancelled,
+/// Why the work on a task has to stop. Cheap to clone, to be asked from any thread.
+#[derive(Clone)]
+pub(super) struct Stop {
+    /// The lease is gone: what is done from now on can't be committed.
+    lost: CancellationToken,
+    /// This replica stops: what is read can still be committed.
+    draining: CancellationToken,
+}
+
+impl Stop {
+    pub(super) fn wanted(&self) -> bool {
+        self.lost.is_cancelled() || self.draining.is_cancelled()
+    }
+
+    /// Whether the lease is gone.
+    pub(super) fn lost(&self) -> bool {
+        self.lost.is_cancelled()
+    }
+
+    /// Returns once the lease is gone.
+    pub(super) async fn until_lost(&self) {
+        self.lost.cancelled().await;
+    }
+
+    /// Returns when the work should have come to an end by itself, after it was told to.
+    pub(super) async fn overdue(&self) {
+        tokio::select! {
+            () = self.lost.cancelled() => tokio::time::sleep(LOST_TASKS_END_WITHIN).await,
+            () = self.draining.cancelled() => tokio::time::sleep(DRAINED_TASKS_END_WITHIN).await,
+        }
+    }
 }
 
 /// A lease with its heartbeat. The heartbeat ends when this is dropped.
 pub(super) struct HeldLease {
     pub(super) progress: Arc<SharedProgress>,
-    /// Cancelled when the work has to stop.
-    pub(super) stop: CancellationToken,
-    reason: Arc<std::sync::OnceLock<StopReason>>,
+    pub(super) stop: Stop,
     _heartbeat: DropGuard,
 }
 
 impl HeldLease {
-    /// Starts the heartbeat; `stopping` is the replica's own end.
+    /// Starts the heartbeat. `asked_at` is when the lease was asked for: it began later than
+    /// that. `stopping` is the replica's own end.
     pub(super) fn hold(
         db: Database,
         lease: Lease,
         lease_seconds: u32,
+        asked_at: Instant,
         stopping: &CancellationToken,
     ) -> Self {
         let progress = Arc::new(SharedProgress::default());
-        let stop = stopping.child_token();
-        let reason = Arc::new(std::sync::OnceLock::new());
+        let stop = Stop { lost: CancellationToken::new(), draining: stopping.clone() };
         let ended = CancellationToken::new();
-        let heartbeat = Heartbeat {
-            db,
-            lease,
-            lease_seconds,
-            progress: progress.clone(),
-            stop: stop.clone(),
-            reason: reason.clone(),
-        };
+        let (shared, lost) = (progress.clone(), stop.lost.clone());
+        let heartbeat = Heartbeat { db, lease, lease_seconds, asked_at, progress: shared, lost };
         let until = ended.clone();
         tokio::spawn(async move {
             tokio::select! {
@@ -78,12 +103,7 @@ impl HeldLease {
                 () = until.cancelled() => {}
             }
         });
-        HeldLease { progress, stop, reason, _heartbeat: ended.drop_guard() }
-    }
-
-    /// Why the work has to stop; `None` if it is the replica that stops.
-    pub(super) fn stop_reason(&self) -> Option<StopReason> {
-        self.reason.get().copied()
+        HeldLease { progress, stop, _heartbeat: ended.drop_guard() }
     }
 }
 
@@ -91,9 +111,9 @@ struct Heartbeat {
     db: Database,
     lease: Lease,
     lease_seconds: u32,
+    asked_at: Instant,
     progress: Arc<SharedProgress>,
-    stop: CancellationToken,
-    reason: Arc<std::sync::OnceLock<StopReason>>,
+    lost: CancellationToken,
 }
 
 impl Heartbeat {
@@ -103,8 +123,9 @@ impl Heartbeat {
         // Progress is to be brought up to date at least every second.
         let interval = (lease / 3).min(Duration::from_secs(1));
         let safe = lease.mul_f64(0.8);
-        let mut renewed = Instant::now();
-        let reason = loop {
+        let mut renewed = self.asked_at;
+        loop {
+            fault::hit(Fault::Heartbeat);
             tokio::time::sleep(interval).await;
             let asked = Instant::now();
             let renewal =
@@ -112,15 +133,12 @@ impl Heartbeat {
             let left = safe.saturating_sub(renewed.elapsed());
             match tokio::time::timeout(left, renewal).await {
                 Ok(Ok(LeaseState::Held)) => renewed = asked,
-                Ok(Ok(LeaseState::CancelRequested)) => break StopReason::Cancelled,
-                Ok(Ok(LeaseState::Lost)) => break StopReason::LeaseLost,
                 Ok(Err(error)) if renewed.elapsed() < safe => {
                     tracing::warn!(%error, "could not renew a lease; trying again");
                 }
-                Ok(Err(_)) | Err(_) => break StopReason::LeaseLost,
+                Ok(Ok(LeaseState::Lost)) | Ok(Err(_)) | Err(_) => break,
             }
-        };
-        let _ = self.reason.set(reason);
-        self.stop.cancel();
+        }
+        self.lost.cancel();
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! [`run`] is the story itself: plan → read → write → commit → finish. [`lease`] keeps a
 //! task ours while it lasts, [`worker`] claims tasks and settles how they end, [`sealer`] asks
-//! for runs by itself.
+//! for runs by itself, [`sweeper`] removes what no commit names.
 
 mod ask;
 mod error;
@@ -12,14 +12,19 @@ mod poison;
 mod read;
 mod run;
 mod sealer;
+mod sweeper;
 mod worker;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use ask::{dry_run, topic_offsets, topics};
 pub use error::JobError;
-pub use sealer::{seal, seal_round};
+pub use sealer::seal_round;
+pub use sweeper::sweep_round;
 pub use worker::{WorkSource, work, work_once, work_until_idle};
+
+use tokio_util::sync::CancellationToken;
 
 use crate::db::Database;
 use crate::kafka::{KafkaClient, KafkaConfig, KafkaError};
@@ -37,6 +42,8 @@ pub struct WorkLimits {
     pub grace_seconds: u32,
     /// Size to aim at for one file, in bytes.
     pub target_file_bytes: u64,
+    /// Age at which an object that no commit names is removed, in seconds.
+    pub orphan_grace_seconds: u32,
 }
 
 /// The shells that work is done with. Cheap to clone.
@@ -66,6 +73,28 @@ impl Cluster {
     pub fn connect(config: KafkaConfig) -> Result<Self, KafkaError> {
         let client = KafkaClient::connect(&config)?;
         Ok(Cluster { config, client })
+    }
+}
+
+/// Goes the rounds of sealer and sweeper, again and again, until `stopping`.
+pub async fn go_rounds(shells: Shells, interval: Duration, stopping: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(interval) => {}
+            () = stopping.cancelled() => return,
+        }
+        let rounds = async {
+            if let Err(error) = seal_round(&shells).await {
+                tracing::warn!(%error, "the sealer could not go its round; it will go the next");
+            }
+            if let Err(error) = sweep_round(&shells, interval).await {
+                tracing::warn!(%error, "the sweeper could not go its round; it will go the next");
+            }
+        };
+        tokio::select! {
+            () = rounds => {}
+            () = stopping.cancelled() => return,
+        }
     }
 }
 

@@ -5,15 +5,20 @@ use std::collections::BTreeMap;
 use super::poison::judge;
 use super::{JobError, Shells};
 use crate::db::{self, ClaimedTask, KnownTopic, PlanTransaction, SeenTopic};
+use crate::fault::{self, Fault};
 use crate::kafka::TopicDescription;
 use crate::snapshot::{
     Capture, Failure, FailureKind, OffsetRanges, PartitionLook, PartitionPlan, PartitionRange,
     PoisonRecord, TimestampType, TopicName, Window, plan_partition, split_into_tasks,
 };
 
-/// What an event takes in a file, as long as nothing is known: tasks are cut by offsets, and
-/// a file is closed when it has reached its size whatever its task still holds.
-const ASSUMED_BYTES_PER_OFFSET: u64 = 256;
+/// What an event takes in a file, as long as no file of its topic tells: tasks are cut by
+/// offsets, and a file is closed when it has reached its size whatever its task still holds.
+const ASSUMED_BYTES_PER_OFFSET: f64 = 256.0;
+
+/// What the topic's files may tell: a few tiny ones are mostly frame, and a task of very many
+/// small events would keep one worker busy for long.
+const BYTES_PER_OFFSET: std::ops::RangeInclusive<f64> = 16.0..=1_048_576.0;
 
 /// How often a topic that changes under our hands is looked at again.
 const MAX_LOOKS: u32 = 3;
@@ -22,6 +27,7 @@ const MAX_LOOKS: u32 = 3;
 pub(super) async fn plan(shells: &Shells, task: &ClaimedTask) -> Result<(), JobError> {
     let Looked { described, looks, poison } =
         look(shells, &task.cluster, &task.topic, task.window).await?;
+    fault::hit(Fault::AfterLook);
     let mut client = shells.db.client().await?;
     let Some(tx) = PlanTransaction::begin(&mut client, task.lease).await? else {
         return Err(JobError::LeaseLost);
@@ -35,11 +41,17 @@ pub(super) async fn plan(shells: &Shells, task: &ClaimedTask) -> Result<(), JobE
     tx.record_verdicts(topic.key, &poison).await?;
     let plans = plan_partitions(&tx, &task.window, task.capture, &topic, &looks).await?;
     tx.record_partitions(task, topic.key, &plans).await?;
+    fault::hit(Fault::InPlan);
     let to_read: Vec<PartitionRange> = plans.iter().flat_map(ranges_to_read).collect();
-    let offsets_per_task = shells.limits.target_file_bytes / ASSUMED_BYTES_PER_OFFSET;
-    let tasks = split_into_tasks(&to_read, i64::try_from(offsets_per_task).unwrap_or(i64::MAX));
+    let (least, most) = (*BYTES_PER_OFFSET.start(), *BYTES_PER_OFFSET.end());
+    let bytes_per_offset = tx.bytes_per_record(topic.key).await?.map(|b| b.clamp(least, most));
+    let offsets_per_task = shells.limits.target_file_bytes as f64
+        / bytes_per_offset.unwrap_or(ASSUMED_BYTES_PER_OFFSET);
+    let tasks = split_into_tasks(&to_read, (offsets_per_task as i64).max(1));
     tx.record_work(task, topic.key, &tasks).await?;
+    fault::hit(Fault::BeforePlanCommit);
     tx.commit(task.lease).await?;
+    fault::hit(Fault::AfterPlan);
     tracing::info!(
         partitions = plans.len(),
         offsets = to_read.iter().map(|part| part.range.len()).sum::<i64>(),

@@ -38,32 +38,7 @@ pub(super) async fn judge(
 ) -> Result<(Vec<PoisonRecord>, Timestamp), JobError> {
     let (now, known) = db::poison_verdicts(&shells.db, cluster, name.as_str(), topic_id).await?;
     let judge = PoisonJudge::new(now, known);
-    let mut poison = Vec::new();
-    let mut suspects = Vec::new();
-    for (number, look) in looks.iter().enumerate() {
-        for (end, at, answer, timestamp) in [
-            (End::Start, window.start(), look.start_answer, look.start_timestamp),
-            (End::End, window.end(), look.end_answer, look.end_timestamp),
-        ] {
-            let there = OffsetRange::new(look.low_watermark, look.last_stable_offset);
-            let partition = look.partition;
-            match (answer, look.newest) {
-                (Some(offset), _) if judge.is_poison(partition, offset, timestamp) => {
-                    let timestamp = timestamp.unwrap_or(at);
-                    poison.push(PoisonRecord { partition, offset, timestamp });
-                    let from = there.split_at(offset.saturating_add(1)).1;
-                    suspects.push(Suspect { look: number, end, at, from, or_else: None });
-                }
-                (None, Some((offset, newest))) if newest >= at => {
-                    let is_boundary = !judge.is_poison(partition, offset, Some(newest));
-                    let or_else = is_boundary.then_some(offset);
-                    let from = if is_boundary { there.split_at(offset).0 } else { there };
-                    suspects.push(Suspect { look: number, end, at, from, or_else });
-                }
-                _ => {}
-            }
-        }
-    }
+    let (suspects, mut poison) = suspect(&judge, window, looks);
     for suspect in suspects {
         let look = &looks[suspect.look];
         let known = db::boundary_fact(
@@ -103,6 +78,41 @@ pub(super) async fn judge(
     poison.sort();
     poison.dedup();
     Ok((poison, now))
+}
+
+/// The answers that are no boundary, and the poison records that made them so.
+fn suspect(
+    judge: &PoisonJudge,
+    window: &Window,
+    looks: &[PartitionLook],
+) -> (Vec<Suspect>, Vec<PoisonRecord>) {
+    let mut poison = Vec::new();
+    let mut suspects = Vec::new();
+    for (number, look) in looks.iter().enumerate() {
+        for (end, at, answer, timestamp) in [
+            (End::Start, window.start(), look.start_answer, look.start_timestamp),
+            (End::End, window.end(), look.end_answer, look.end_timestamp),
+        ] {
+            let there = OffsetRange::new(look.low_watermark, look.last_stable_offset);
+            let partition = look.partition;
+            match (answer, look.newest) {
+                (Some(offset), _) if judge.is_poison(partition, offset, timestamp) => {
+                    let timestamp = timestamp.unwrap_or(at);
+                    poison.push(PoisonRecord { partition, offset, timestamp });
+                    let from = there.split_at(offset.saturating_add(1)).1;
+                    suspects.push(Suspect { look: number, end, at, from, or_else: None });
+                }
+                (None, Some((offset, newest))) if newest >= at => {
+                    let is_boundary = !judge.is_poison(partition, offset, Some(newest));
+                    let or_else = is_boundary.then_some(offset);
+                    let from = if is_boundary { there.split_at(offset).0 } else { there };
+                    suspects.push(Suspect { look: number, end, at, from, or_else });
+                }
+                _ => {}
+            }
+        }
+    }
+    (suspects, poison)
 }
 
 /// Reading on behind a poison record.

@@ -5,13 +5,13 @@
 
 use std::sync::Arc;
 
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::lease::{HeldLease, SharedProgress};
+use super::lease::{HeldLease, SharedProgress, Stop};
 use super::{Cluster, JobError, Shells};
 use crate::data_file::{DataFileError, FileWriter, WriteLimits};
 use crate::db::{ClaimedTask, NewFile, NewSegment, Progress};
+use crate::fault::{self, Fault};
 use crate::kafka::{Flow, RangeReader, ReadEnd, ReadLimits, TopicId};
 use crate::snapshot::{
     Event, Failure, FailureKind, OffsetRange, PartitionRange, RangeTally, TopicName, Window,
@@ -31,29 +31,42 @@ pub(super) struct FileRead {
     pub(super) progress: Progress,
 }
 
+/// A file that a stopping replica leaves unfinished is kept from this size on (less where
+/// files are meant to be small); below it is quicker read again than opened for good.
+const WORTH_KEEPING_BYTES: u64 = 1 << 20;
+
 /// Reads the ranges of a task. Moves to a thread that may block and back.
 pub(super) struct TaskReader {
     reader: RangeReader,
+    /// Files that this attempt has begun.
+    files: u32,
 }
 
 impl TaskReader {
     pub(super) fn new(shells: &Shells, task: &ClaimedTask) -> Result<Self, JobError> {
         let reader = RangeReader::new(&shells.cluster.config, &task.topic, ReadLimits::default())?;
-        Ok(TaskReader { reader })
+        Ok(TaskReader { reader, files: 0 })
     }
 
-    /// Reads `ranges` into one file, until all is read or the file has its size.
+    /// Reads `ranges` into one file, until all is read, the file has its size, or the replica
+    /// stops.
     pub(super) async fn read_file(
-        self,
+        mut self,
         shells: &Shells,
         task: &ClaimedTask,
         held: &HeldLease,
         ranges: Vec<PartitionRange>,
         progress: Progress,
     ) -> Result<(Self, FileRead), JobError> {
-        let file_id = Uuid::new_v4();
-        let name =
-            object_name(&task.cluster, &task.topic, topic_uuid(task), task.window.start(), file_id);
+        self.files += 1;
+        let name = object_name(
+            &task.cluster,
+            &task.topic,
+            topic_uuid(task),
+            task.window.start(),
+            task.lease.attempt_id,
+            self.files,
+        );
         let (sink, upload) = shells.store.sink(&name);
         let pass = Pass {
             cluster: shells.cluster.clone(),
@@ -67,13 +80,14 @@ impl TaskReader {
             segments: Vec::new(),
         };
         let mut reader = self.reader;
+        let files = self.files;
         let joined = tokio::task::spawn_blocking(move || {
             let done = pass.run(&mut reader, ranges, sink);
             (reader, done)
         });
         let (reader, done) = joined.await.map_err(JobError::panicked)?;
-        let file_read = finish_upload(done, upload, file_id, name).await?;
-        Ok((TaskReader { reader }, file_read))
+        let file_read = finish_upload(done, upload, name).await?;
+        Ok((TaskReader { reader, files }, file_read))
     }
 }
 
@@ -81,7 +95,6 @@ impl TaskReader {
 async fn finish_upload(
     done: Result<PassEnd, JobError>,
     upload: UploadHandle,
-    file_id: Uuid,
     object_name: String,
 ) -> Result<FileRead, JobError> {
     let (end, uploaded) = match done {
@@ -93,12 +106,19 @@ async fn finish_upload(
         }
         Err(error) => return Err(error),
         Ok(end) if !end.wrote => return Ok(end.file_read),
-        Ok(end) => (end, upload.finish().await?),
+        Ok(end) => {
+            fault::hit(Fault::BeforeUploadEnds);
+            (end, upload.finish().await?)
+        }
     };
     let mut file_read = end.file_read;
     file_read.progress.bytes += i64::try_from(uploaded.bytes).unwrap_or(i64::MAX);
-    file_read.file =
-        Some(NewFile { id: file_id, object_name, bytes: uploaded.bytes, sha256: uploaded.sha256 });
+    file_read.file = Some(NewFile {
+        id: Uuid::new_v4(),
+        object_name,
+        bytes: uploaded.bytes,
+        sha256: uploaded.sha256,
+    });
     Ok(file_read)
 }
 
@@ -125,13 +145,24 @@ struct PassEnd {
     file_read: FileRead,
 }
 
+/// How far a range was read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum RangeEnd {
+    /// To its end.
+    Read,
+    /// Until the file was full.
+    Full,
+    /// Until we were told to stop.
+    Stopped,
+}
+
 /// One pass over ranges, into one file.
 struct Pass {
     cluster: Arc<Cluster>,
     topic: TopicName,
     window: Window,
     target_bytes: u64,
-    stop: CancellationToken,
+    stop: Stop,
     shared: Arc<SharedProgress>,
     metadata: Vec<(String, String)>,
     progress: Progress,
@@ -147,42 +178,49 @@ impl Pass {
     ) -> Result<PassEnd, JobError> {
         let metadata = std::mem::take(&mut self.metadata);
         let mut file = FileWriter::new(sink, WriteLimits::default(), metadata)?;
-        let mut full = false;
+        let mut end = RangeEnd::Read;
         let mut rest = ranges.into_iter();
         for PartitionRange { partition, range } in rest.by_ref() {
-            full = self.read_range(reader, &mut file, partition, range)?;
-            if full {
+            end = self.read_range(reader, &mut file, partition, range)?;
+            if end != RangeEnd::Read {
                 break;
+            }
+            fault::hit(Fault::RangeRead);
+        }
+        if end == RangeEnd::Stopped {
+            let enough = WORTH_KEEPING_BYTES.min(self.target_bytes / 8);
+            if self.stop.lost() || (file.estimated_bytes() as u64) < enough {
+                return Err(JobError::Stopping);
             }
         }
         let records: i64 = self.segments.iter().map(|s| s.tally.records).sum();
         let wrote = records > 0;
         if wrote {
             // Without a single event the sink is dropped, which abandons the upload.
+            fault::hit(Fault::BeforeFooter);
             file.finish()?.close().map_err(JobError::Upload)?;
         }
-        let rest_empty = !full && rest.next().is_none();
+        let rest_empty = end == RangeEnd::Read && rest.next().is_none();
         let file_read =
             FileRead { file: None, segments: self.segments, rest_empty, progress: self.progress };
         Ok(PassEnd { wrote, file_read })
     }
 
-    /// Reads one range; `true` if the file is full before its end.
+    /// Reads one range.
     fn read_range(
         &mut self,
         reader: &mut RangeReader,
         file: &mut FileWriter<ObjectSink>,
         partition: i32,
         mut range: OffsetRange,
-    ) -> Result<bool, JobError> {
+    ) -> Result<RangeEnd, JobError> {
         loop {
             let (end, tally) = self.read_stretch(reader, file, partition, range)?;
             let reached = match end {
                 ReadEnd::Complete => range.end(),
-                ReadEnd::Paused { next_offset } | ReadEnd::OutOfRange { next_offset } => {
-                    next_offset
-                }
-                ReadEnd::Stopped { .. } => return Err(JobError::Stopping),
+                ReadEnd::Paused { next_offset }
+                | ReadEnd::Stopped { next_offset }
+                | ReadEnd::OutOfRange { next_offset } => next_offset,
             };
             let (read, left) = range.split_at(reached);
             if !read.is_empty() {
@@ -193,10 +231,12 @@ impl Pass {
                 ReadEnd::OutOfRange { next_offset } => {
                     range = left.split_at(self.skip_deleted(partition, next_offset)?).1;
                     if range.is_empty() {
-                        return Ok(false);
+                        return Ok(RangeEnd::Read);
                     }
                 }
-                _ => return Ok(!left.is_empty()),
+                ReadEnd::Stopped { .. } => return Ok(RangeEnd::Stopped),
+                _ if left.is_empty() => return Ok(RangeEnd::Read),
+                _ => return Ok(RangeEnd::Full),
             }
         }
     }
@@ -240,6 +280,7 @@ impl Pass {
                 write_error = Some(error);
                 return Flow::Break;
             }
+            fault::hit(if tally.records == 1 { Fault::FirstEvent } else { Fault::MidRange });
             if tally.records % 1024 == 0 {
                 self.shared.set(Progress {
                     offsets_done: before.offsets_done + event.offset - range.start(),
@@ -254,7 +295,7 @@ impl Pass {
             }
         };
         let stop = self.stop.clone();
-        let end = reader.read(partition, range, &mut on_event, &|| stop.is_cancelled())?;
+        let end = reader.read(partition, range, &mut on_event, &|| stop.wanted())?;
         if let Some(error) = write_error {
             return Err(error.into());
         }

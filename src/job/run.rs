@@ -8,7 +8,9 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
+use futures_util::FutureExt as _;
 use uuid::Uuid;
 
 use super::lease::HeldLease;
@@ -20,10 +22,14 @@ use crate::db::{
     self, ClaimedTask, CommitOutcome, Cut, Finished, LastOfTask, Loss, NewFile, PlannedPartition,
     Progress, StoredCut, TaskKind,
 };
+use crate::fault::{self, Fault};
 use crate::metrics;
 use crate::snapshot::{
     Failure, FailureKind, OffsetRange, OffsetRanges, OnLoss, PartitionRange, Totals, completeness,
 };
+
+/// How often a file is committed before the task is put back.
+const MAX_COMMITS: u32 = 5;
 
 /// Does one task.
 pub(super) async fn do_task(
@@ -42,36 +48,101 @@ pub(super) async fn do_task(
 async fn read(shells: &Shells, task: &ClaimedTask, held: &HeldLease) -> Result<(), JobError> {
     let topic = task.topic_key.ok_or(db::DbError::unexpected("snapshots.topic"))?;
     let mut reader = TaskReader::new(shells, task)?;
+    fault::hit(Fault::ReaderMade);
     let planned: i64 = ranges_len(&db::task_ranges(&shells.db, task.lease.task_id).await?);
     let mut progress = Progress::default();
     loop {
+        if held.stop.wanted() {
+            return Err(JobError::Stopping);
+        }
         let unread = db::unread_ranges(&shells.db, task, topic).await?;
         progress.offsets_done = planned - ranges_len(&unread);
         let (back, file_read) = reader.read_file(shells, task, held, unread, progress).await?;
         reader = back;
+        fault::hit(Fault::AfterUpload);
         check_incarnation(shells, task).await?;
-        let FileRead { file, segments, rest_empty, progress: read_so_far } = file_read;
-        let last = if rest_empty { LastOfTask::Yes } else { LastOfTask::No };
-        let started = std::time::Instant::now();
-        let outcome =
-            db::commit_file(&shells.db, task, topic, file.as_ref(), &segments, read_so_far, last)
-                .await?;
-        metrics::committed(outcome, started.elapsed());
-        match outcome {
+        match commit(shells, task, held, topic, &file_read).await? {
             CommitOutcome::LeaseLost => {
-                discard(shells, file.as_ref()).await;
+                discard(shells, file_read.file.as_ref()).await;
                 return Err(JobError::LeaseLost);
             }
             // Another window's run was quicker with some of it: what is left is asked anew.
-            CommitOutcome::Conflict => discard(shells, file.as_ref()).await,
+            CommitOutcome::Conflict => discard(shells, file_read.file.as_ref()).await,
             CommitOutcome::Committed => {
-                metrics::stored(file.as_ref().map(|f: &NewFile| f.bytes), &segments);
-                progress = read_so_far;
-                if rest_empty {
+                metrics::stored(file_read.file.as_ref().map(|f| f.bytes), &file_read.segments);
+                progress = file_read.progress;
+                if file_read.rest_empty {
                     return Ok(());
                 }
+                fault::hit(Fault::BetweenFiles);
             }
         }
+    }
+}
+
+/// Commits what was read. Where the answer is lost, finds out what became of it, and commits
+/// again only if that is nothing.
+async fn commit(
+    shells: &Shells,
+    task: &ClaimedTask,
+    held: &HeldLease,
+    topic: i64,
+    read: &FileRead,
+) -> Result<CommitOutcome, JobError> {
+    let (db, last) = (&shells.db, if read.rest_empty { LastOfTask::Yes } else { LastOfTask::No });
+    let (file, segments) = (read.file.as_ref(), &read.segments);
+    let started = Instant::now();
+    let mut left = MAX_COMMITS;
+    loop {
+        left -= 1;
+        let commit = db::commit_file(db, task, topic, file, segments, read.progress, last);
+        let outcome = match while_held(held, commit).await {
+            Ok(outcome) => outcome,
+            Err(JobError::Db(error)) if error.is_retryable() && left > 0 => {
+                tracing::warn!(%error, "a commit got no answer; finding out what became of it");
+                match landed(shells, task, held, file, error).await? {
+                    true => CommitOutcome::Committed,
+                    false => continue,
+                }
+            }
+            Err(error) => return Err(error),
+        };
+        metrics::committed(outcome, started.elapsed());
+        fault::hit(Fault::AfterCommit);
+        return Ok(outcome);
+    }
+}
+
+/// What became of a commit whose answer was lost with `error`. Asks until there is an answer
+/// or the lease is gone. (Without a file nothing tells, and nothing is at stake: whatever is
+/// stored is a conflict for the next commit.)
+async fn landed(
+    shells: &Shells,
+    task: &ClaimedTask,
+    held: &HeldLease,
+    file: Option<&NewFile>,
+    mut error: db::DbError,
+) -> Result<bool, JobError> {
+    for seconds in [0.1, 0.5, 1.0, 2.0, 4.0, 8.0] {
+        let pause = tokio::time::sleep(Duration::from_secs_f64(seconds));
+        while_held(held, pause.map(Ok)).await?;
+        let Some(file) = file else { return Ok(false) };
+        match while_held(held, db::file_is_visible(&shells.db, task.lease, file.id)).await {
+            Err(JobError::Db(again)) if again.is_retryable() => error = again,
+            answer => return answer,
+        }
+    }
+    Err(JobError::Db(error))
+}
+
+/// Waits for the database for as long as the lease is ours, and no longer.
+async fn while_held<T>(
+    held: &HeldLease,
+    work: impl Future<Output = Result<T, db::DbError>>,
+) -> Result<T, JobError> {
+    tokio::select! {
+        done = work => Ok(done?),
+        () = held.stop.until_lost() => Err(JobError::Stopping),
     }
 }
 
@@ -121,6 +192,7 @@ async fn finish(shells: &Shells, task: &ClaimedTask) -> Result<(), JobError> {
         counted_now.push(count(shells, task, cut).await?);
     }
     let segments = cuts.iter().map(|cut| cut.segment_id).collect();
+    fault::hit(Fault::BeforeFinish);
     let finished = Finished { segments, counted_now, losses };
     let grace_over_at = task.window.end().plus_seconds(u64::from(shells.limits.grace_seconds));
     let ended = db::finish_run(
@@ -131,6 +203,7 @@ async fn finish(shells: &Shells, task: &ClaimedTask) -> Result<(), JobError> {
         |totals| verdict(task, totals),
     )
     .await?;
+    fault::hit(Fault::AfterFinish);
     match ended {
         None => return Err(JobError::LeaseLost),
         Some((totals, failure)) => tell(task.snapshot_id, &totals, failure.as_ref()),

@@ -4,27 +4,11 @@
 //! topic, not per window, and only where one has moved is a snapshot run once more. The run
 //! is one like any other; it shows only if it succeeds.
 
-use std::time::Duration;
-
-use tokio_util::sync::CancellationToken;
-
 use super::plan::topic_id;
 use super::{JobError, Shells};
 use crate::db::{self, DbError, WatchedTopic};
+use crate::fault::{self, Fault};
 use crate::snapshot::FailureKind;
-
-/// Goes its round, again and again, until `stopping`.
-pub async fn seal(shells: Shells, interval: Duration, stopping: CancellationToken) {
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(interval) => {}
-            () = stopping.cancelled() => return,
-        }
-        if let Err(error) = seal_round(&shells).await {
-            tracing::warn!(%error, "the sealer could not go its round; it will go the next");
-        }
-    }
-}
 
 /// Looks at every topic that snapshots are about, once. Gives how many runs it queued.
 ///
@@ -68,6 +52,7 @@ async fn seal_topic(shells: &Shells, watched: &WatchedTopic) -> Result<u64, JobE
     }
     let seen: Vec<(i32, i64)> =
         watermarks.iter().map(|w| (w.partition, w.last_stable_offset)).collect();
+    fault::hit(Fault::Sealing);
     let grace_seconds = shells.limits.grace_seconds;
     let queued = db::queue_due_runs(&shells.db, watched.key, &seen, grace_seconds).await?;
     if queued > 0 {

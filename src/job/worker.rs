@@ -1,7 +1,7 @@
 //! Workers: they claim tasks, do them, and settle how they end.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use tokio::sync::Notify;
@@ -9,17 +9,25 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::lease::{HeldLease, StopReason};
+use super::lease::HeldLease;
 use super::{JobError, Shells, ends_at_once, run};
 use crate::db::{self, ClaimedTask, DbError, RetryOutcome};
+use crate::fault::{self, Fault};
 use crate::metrics;
-use crate::snapshot::{Failure, FailureKind};
+use crate::snapshot::Failure;
 
 /// How often a worker looks for tasks although nothing told it to: wake-ups are hints.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The longest pause between two attempts at a task, in seconds.
 const MAX_BACKOFF_SECONDS: f64 = 15.0;
+
+/// How many workers in a row may die over a task, if that goes on for as long as errors are
+/// retried: one more would die as well.
+const MAX_DEATHS: i32 = 5;
+
+/// How long a worker tries to record how its task ended.
+const SETTLE_WITHIN: Duration = Duration::from_secs(8);
 
 /// Where a worker's tasks come from.
 #[derive(Clone)]
@@ -72,9 +80,11 @@ pub async fn work_once(
 ) -> Result<bool, DbError> {
     let attempt_id = Uuid::new_v4();
     let lease_seconds = shells.limits.lease_seconds;
+    let asked_at = Instant::now();
     let claimed =
         db::claim_task(&shells.db, &source.worker, attempt_id, lease_seconds, source.only).await?;
     let Some(task) = claimed else { return Ok(false) };
+    fault::hit(Fault::AfterClaim);
     if let Some(seconds) = task.queue_wait_seconds {
         metrics::queue_wait(seconds);
     }
@@ -82,14 +92,10 @@ pub async fn work_once(
         "task", snapshot_id = %task.snapshot_id, run = task.run, kind = task.kind.as_str(),
         topic = %task.topic, attempt = task.attempts,
     );
-    let held = HeldLease::hold(shells.db.clone(), task.lease, lease_seconds, stopping);
+    let held = HeldLease::hold(shells.db.clone(), task.lease, lease_seconds, asked_at, stopping);
     async {
-        let started = std::time::Instant::now();
-        let work = std::panic::AssertUnwindSafe(run::do_task(shells, &task, &held));
-        let done = work.catch_unwind().await.unwrap_or_else(|_| {
-            let what = "a worker met a defect of strandline; its log has the details";
-            Err(JobError::Failed(Failure::new(FailureKind::Internal, what)))
-        });
+        let started = Instant::now();
+        let done = attempt(shells, &task, &held).await;
         metrics::task_done(task.kind.as_str(), started.elapsed());
         if let Err(error) = done {
             settle(shells, &task, &held, error).await;
@@ -102,32 +108,45 @@ pub async fn work_once(
     Ok(true)
 }
 
+/// Does the task, unless it has killed its workers again and again. Work that does not stop
+/// when it should is left behind: without the lease it can change nothing.
+async fn attempt(shells: &Shells, task: &ClaimedTask, held: &HeldLease) -> Result<(), JobError> {
+    let failing_seconds = task.failing_seconds.unwrap_or(0.0);
+    if task.deaths > 0 {
+        tracing::warn!(deaths = task.deaths, "the task's last worker is gone; taking it over");
+    }
+    if task.deaths >= MAX_DEATHS && failing_seconds >= f64::from(shells.limits.retry_seconds) {
+        return Err(JobError::DiedTooOften { deaths: task.deaths });
+    }
+    let work = std::panic::AssertUnwindSafe(run::do_task(shells, task, held)).catch_unwind();
+    tokio::select! {
+        done = work => done.unwrap_or_else(|_| Err(JobError::defect())),
+        () = held.stop.overdue() => Err(JobError::Stopping),
+    }
+}
+
 /// Records how a task ended that was not done. What can't be recorded is found by the next
 /// worker when the lease has expired.
 async fn settle(shells: &Shells, task: &ClaimedTask, held: &HeldLease, error: JobError) {
-    let error = match (error, held.stop_reason()) {
-        (JobError::Stopping, Some(StopReason::LeaseLost)) => JobError::LeaseLost,
-        (JobError::Stopping, Some(StopReason::Cancelled)) => JobError::Cancelled,
-        (error, _) => error,
-    };
-    let settled = match &error {
-        JobError::LeaseLost => {
-            tracing::info!("the lease is gone; another worker has the task");
-            Ok(())
-        }
-        JobError::Stopping => db::release_task(&shells.db, task.lease).await,
-        JobError::Cancelled => db::end_run(&shells.db, task, None).await.map(|ended| {
-            if ended {
-                metrics::run_ended("cancelled", None);
+    let recording = async {
+        match (&error, error.failure()) {
+            (JobError::Stopping, _) if !held.stop.lost() => {
+                fault::hit(Fault::Draining);
+                tracing::info!("this replica stops; the task is free for the others");
+                db::release_task(&shells.db, task.lease).await
             }
-        }),
-        error => match error.failure() {
-            Some(failure) => fail(shells, task, failure).await,
-            None => Ok(()),
-        },
+            (JobError::DiedTooOften { .. }, Some(failure)) => end(shells, task, failure).await,
+            (_, Some(failure)) => fail(shells, task, failure).await,
+            (_, None) => {
+                tracing::info!("the lease is gone: cancelled, or another worker has the task");
+                Ok(())
+            }
+        }
     };
-    if let Err(error) = settled {
-        tracing::warn!(%error, "could not record how a task ended");
+    match tokio::time::timeout(SETTLE_WITHIN, recording).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "could not record how a task ended"),
+        Err(_) => tracing::warn!("could not record how a task ended: the database hangs"),
     }
 }
 
@@ -149,7 +168,12 @@ async fn fail(shells: &Shells, task: &ClaimedTask, failure: Failure) -> Result<(
             RetryOutcome::GiveUp => {}
         }
     }
-    if db::end_run(&shells.db, task, Some(&failure)).await? {
+    end(shells, task, failure).await
+}
+
+/// Fails the run.
+async fn end(shells: &Shells, task: &ClaimedTask, failure: Failure) -> Result<(), DbError> {
+    if db::fail_run(&shells.db, task, &failure).await? {
         metrics::run_ended("failed", Some(failure.kind));
         tracing::warn!(code = failure.kind.code(), error = failure.message, "snapshot failed");
     }

@@ -63,6 +63,12 @@ impl Timestamp {
         Timestamp(self.0.saturating_add(millis))
     }
 
+    /// `seconds` earlier, without overflow.
+    #[must_use]
+    pub const fn minus_seconds(self, seconds: u64) -> Self {
+        Timestamp(self.0.saturating_sub(Timestamp(0).plus_seconds(seconds).0))
+    }
+
     /// Reads a time of RFC 3339, with `T`, `t` or a space between date and time and `Z`,
     /// `z` or an offset at the end. What is finer than a millisecond is cut off.
     ///

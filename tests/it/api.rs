@@ -328,7 +328,7 @@ async fn what_is_there_besides() {
     let app = TestApp::spawn().await;
     let (status, version) = app.get("/v1/version").await;
     assert_eq!(status, 200);
-    assert_eq!(version["schema_version"], 1);
+    assert_eq!(version["schema_version"], strandline::db::expected_version());
     assert!(version["librdkafka"].as_str().is_some_and(|version| version.starts_with("2.")));
     assert_eq!(app.get("/readyz").await.0, 200);
     let (status, document) = app.get("/openapi.json").await;

@@ -1,26 +1,13 @@
 //! The program as a person starts it: exit codes, one-line errors, and the private
 //! PostgreSQL that it brings along.
 
-use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::io::Read;
+use std::process::{Output, Stdio};
 
 use serde_json::Value;
 
-use crate::harness::{HOUR, TestApp, TestTopic, at, brokers, record};
-
-/// The program, with none of the settings of whoever runs the tests.
-fn strandline(arguments: &[&str], folder: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_strandline"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("STRANDLINE_")) {
-        command.env_remove(name);
-    }
-    command
-        .args(arguments)
-        .env("STRANDLINE_KAFKA_BROKERS", brokers())
-        .env("STRANDLINE_DATA_DIR", folder);
-    command
-}
+use crate::harness::{HOUR, TestApp, TestTopic, at, record};
+use crate::process::{Serving, strandline};
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).expect("UTF-8")
@@ -116,45 +103,7 @@ async fn exit_codes_and_errors_of_one_line() {
     assert_eq!(code, Some(0));
     assert_eq!(document, strandline::api::openapi_json());
     let (code, migrated, _) = run(&["migrate"]);
-    assert_eq!((code, migrated.as_str()), (Some(0), "the database's schema is at version 1\n"));
-}
-
-/// A server in a process of its own; stopped when dropped.
-struct Serving {
-    child: Child,
-    url: String,
-}
-
-impl Serving {
-    fn start(folder: &Path) -> Self {
-        let mut command = strandline(&["serve", "--listen", "127.0.0.1:0"], folder);
-        let mut child = command.stderr(Stdio::piped()).spawn().expect("it starts");
-        let mut lines = BufReader::new(child.stderr.take().expect("its log")).lines();
-        let mut log = String::new();
-        let url = lines.by_ref().map_while(Result::ok).find_map(|line| {
-            log.push_str(&line);
-            log.push('\n');
-            let (_, after) = line.split_once("serves http://")?;
-            Some(format!("http://{}", after.split_whitespace().next()?))
-        });
-        // Its log is read on, so that it never waits for us.
-        std::thread::spawn(move || lines.map_while(Result::ok).count());
-        Serving { child, url: url.unwrap_or_else(|| panic!("it does not serve:\n{log}")) }
-    }
-
-    fn signal(&self, name: &str) {
-        let pid = self.child.id().to_string();
-        // The shell's own: the program is not on every machine.
-        let sent = Command::new("sh").args(["-c", "kill -\"$0\" \"$1\"", name, &pid]).status();
-        assert!(sent.expect("kill").success());
-    }
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+    assert_eq!((code, migrated.as_str()), (Some(0), "the database's schema is at version 2\n"));
 }
 
 #[tokio::test]
@@ -188,7 +137,7 @@ async fn serve_brings_its_own_postgres_and_ends_well() {
     assert!(text(&joined.stdout).contains(snapshot["id"].as_str().expect("an id")));
 
     serving.signal("TERM");
-    assert_eq!(serving.child.wait().expect("it ends").code(), Some(0));
+    assert_eq!(serving.ended().await.code(), Some(0));
     // Everything is there when it comes back.
     let serving = Serving::start(folder.path());
     let path = snapshot["links"]["self"].as_str().expect("a path");

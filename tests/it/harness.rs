@@ -100,6 +100,7 @@ pub const DEFAULT_LIMITS: WorkLimits = WorkLimits {
     retry_seconds: 0,
     grace_seconds: 600,
     target_file_bytes: 128 * 1024 * 1024,
+    orphan_grace_seconds: 3600,
 };
 
 /// A running Strandline.
@@ -308,12 +309,15 @@ fn serve(
     url
 }
 
-/// How many files there are below a folder.
+/// How many data files there are below a folder, unfinished ones included.
 pub fn count_files(folder: &std::path::Path) -> usize {
     std::fs::read_dir(folder)
         .expect("a folder")
         .map(|entry| entry.expect("an entry").path())
-        .map(|path| if path.is_dir() { count_files(&path) } else { 1 })
+        .map(|path| match path.is_dir() {
+            true => count_files(&path),
+            false => usize::from(path.to_string_lossy().contains(".parquet")),
+        })
         .sum()
 }
 

@@ -5,8 +5,10 @@
 
 mod api;
 mod boundaries;
+mod cancel;
 mod command_line;
 mod coverage;
+mod crashes;
 mod first_light;
 mod harness;
 mod history;
@@ -14,6 +16,7 @@ mod kafka;
 mod leases;
 mod loss;
 mod overlap;
+mod process;
 mod rows;
 mod schema;
 mod sealing;

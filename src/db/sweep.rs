@@ -1,0 +1,69 @@
+//! What the sweeper asks: whose turn it is, who we are, and what of the object store may go.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::{Attempt, Database, DbError, DbTime};
+use crate::snapshot::Timestamp;
+
+/// Takes the turn to look through the store, if `interval` has passed since the last: one
+/// replica at a time does.
+pub async fn begin_sweep(db: &Database, interval: Duration) -> Result<bool, DbError> {
+    let client = db.client().await?;
+    let sql = "-- begin_sweep
+        INSERT INTO sweeps AS s (swept_at) VALUES (clock_timestamp())
+        ON CONFLICT (one) DO UPDATE SET swept_at = clock_timestamp()
+            WHERE s.swept_at + make_interval(secs => $1) <= clock_timestamp()";
+    let taken = client.execute(sql, &[&interval.as_secs_f64()]).await.attempt("begin a sweep")?;
+    Ok(taken == 1)
+}
+
+/// The database's time.
+pub async fn now(db: &Database) -> Result<Timestamp, DbError> {
+    let client = db.client().await?;
+    let row = client.query_one("-- now\nSELECT clock_timestamp()", &[]).await;
+    Ok(row.attempt("ask for the time")?.get::<_, DbTime>(0).0)
+}
+
+/// A name for this database that no other has: a copy or a restored one has another, a
+/// standby that took over has the same.
+pub async fn owner(db: &Database) -> Result<String, DbError> {
+    let client = db.client().await?;
+    let sql = "-- owner
+        SELECT format('postgres %s/%s', (pg_control_system()).system_identifier,
+            (SELECT oid FROM pg_database WHERE datname = current_database()))";
+    Ok(client.query_one(sql, &[]).await.attempt("tell this database from others")?.get(0))
+}
+
+/// Which of these objects, named with the attempt that their name tells of, no commit names
+/// or ever will.
+///
+/// An attempt can commit only while it holds an unexpired lease, and an expired one is never
+/// renewed. So first the attempts without one are found, waiting for transactions of theirs
+/// that are still under way; what no file names after that is nobody's.
+pub async fn sweepable(db: &Database, staged: Vec<(Uuid, String)>) -> Result<Vec<String>, DbError> {
+    const WHAT: &str = "look up what may be swept";
+    let attempts: Vec<Uuid> = staged.iter().map(|(attempt, _)| *attempt).collect();
+    let mut client = db.client().await?;
+    let tx = client.transaction().await.attempt(WHAT)?;
+    let sql = "-- live_attempts
+        WITH theirs AS MATERIALIZED (
+            SELECT attempt_id, ended_at, lease_expires_at FROM tasks WHERE attempt_id = ANY($1)
+            ORDER BY id FOR SHARE)
+        SELECT attempt_id FROM theirs
+        WHERE ended_at IS NULL AND lease_expires_at > clock_timestamp()";
+    let rows = tx.query(sql, &[&attempts]).await.attempt(WHAT)?;
+    let live: HashSet<Uuid> = rows.iter().map(|row| row.get(0)).collect();
+    let dead: Vec<String> = staged
+        .into_iter()
+        .filter(|(attempt, _)| !live.contains(attempt))
+        .map(|(_, name)| name)
+        .collect();
+    let sql = "-- unnamed_objects
+        SELECT name FROM unnest($1::text[]) AS name
+        WHERE NOT EXISTS (SELECT FROM files WHERE object_name = name)";
+    let rows = tx.query(sql, &[&dead]).await.attempt(WHAT)?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}

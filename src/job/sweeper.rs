@@ -1,0 +1,71 @@
+//! The sweeper: removes objects and unfinished uploads that no commit names or ever will.
+//!
+//! A worker that dies leaves what it was writing. Its name tells the attempt, and an attempt
+//! without a lease can't commit any more: so what is old enough, belongs to no attempt with a
+//! lease, and is named by no file after that was found, is nobody's. Anything else stays:
+//! what bears no name of ours, and a store that another database has marked as its own.
+
+use std::time::Duration;
+
+use futures_util::TryStreamExt;
+use uuid::Uuid;
+
+use super::{JobError, Shells};
+use crate::db;
+use crate::fault::{self, Fault};
+use crate::metrics;
+use crate::snapshot::Timestamp;
+use crate::store::layout::attempt_id;
+
+/// How many objects are asked about at once.
+const CHUNK: usize = 1000;
+
+/// The store is looked through no more often than this part of the grace: listing a large
+/// bucket costs time and money.
+const SWEEPS_PER_GRACE: u32 = 10;
+
+/// Looks through the store, if it is this replica's turn. Gives how much was removed.
+///
+/// # Errors
+/// Those of Postgres and of the store; what was removed before stays removed.
+pub async fn sweep_round(shells: &Shells, interval: Duration) -> Result<u64, JobError> {
+    let grace = Duration::from_secs(u64::from(shells.limits.orphan_grace_seconds));
+    if !db::begin_sweep(&shells.db, interval.max(grace / SWEEPS_PER_GRACE)).await? {
+        return Ok(0);
+    }
+    let old = db::now(&shells.db).await?.minus_seconds(grace.as_secs());
+    let swept = sweep_objects(shells, old).await?;
+    if swept > 0 {
+        metrics::swept(swept);
+        tracing::info!(swept, "removed what no commit names");
+    }
+    Ok(swept)
+}
+
+/// Objects last written before `old`, a disk's unfinished ones included.
+async fn sweep_objects(shells: &Shells, old: Timestamp) -> Result<u64, JobError> {
+    let mut swept = 0;
+    let mut chunks = shells.store.list("").try_chunks(CHUNK);
+    while let Some(listed) = chunks.try_next().await.map_err(|error| error.1)? {
+        let staged = listed
+            .into_iter()
+            .filter(|object| object.modified_at < old)
+            .filter_map(|object| Some((attempt_id(&object.name)?, object.name)));
+        for name in sweepable(shells, staged.collect()).await? {
+            shells.store.delete(&name).await?;
+            swept += 1;
+        }
+    }
+    Ok(swept)
+}
+
+/// Those that no commit names or ever will.
+async fn sweepable(shells: &Shells, staged: Vec<(Uuid, String)>) -> Result<Vec<String>, JobError> {
+    if staged.is_empty() {
+        return Ok(Vec::new());
+    }
+    fault::hit(Fault::SweepListed);
+    let gone = db::sweepable(&shells.db, staged).await?;
+    fault::hit(Fault::SweepChecked);
+    Ok(gone)
+}

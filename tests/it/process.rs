@@ -1,0 +1,105 @@
+//! The program in a process of its own, as a person or Kubernetes starts it.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::harness::brokers;
+
+/// The program, with none of the settings of whoever runs the tests.
+pub fn strandline(arguments: &[&str], folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_strandline"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("STRANDLINE_")) {
+        command.env_remove(name);
+    }
+    command
+        .args(arguments)
+        .env("STRANDLINE_KAFKA_BROKERS", brokers())
+        .env("STRANDLINE_DATA_DIR", folder);
+    command
+}
+
+/// A server in a process of its own; killed when dropped.
+pub struct Serving {
+    child: Child,
+    pub url: String,
+    log: Arc<Mutex<String>>,
+}
+
+impl Serving {
+    pub fn start(folder: &Path) -> Self {
+        Self::start_with(folder, &[])
+    }
+
+    /// With these settings; returns when it serves.
+    pub fn start_with(folder: &Path, settings: &[(&str, &str)]) -> Self {
+        let mut command = strandline(&["serve", "--listen", "127.0.0.1:0"], folder);
+        command.envs(settings.iter().copied());
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("it starts");
+        let mut lines = BufReader::new(child.stderr.take().expect("its log")).lines();
+        let log = Arc::new(Mutex::new(String::new()));
+        let keep = |log: &Mutex<String>, line: &str| {
+            let mut log = log.lock().expect("nobody panicked");
+            log.push_str(line);
+            log.push('\n');
+        };
+        let url = lines.by_ref().map_while(Result::ok).find_map(|line| {
+            keep(&log, &line);
+            let (_, after) = line.split_once("serves http://")?;
+            Some(format!("http://{}", after.split_whitespace().next()?))
+        });
+        // Its log is read on, so that it never waits for us.
+        let reading = log.clone();
+        std::thread::spawn(move || {
+            lines.map_while(Result::ok).for_each(|line| keep(&reading, &line));
+        });
+        let url = url.unwrap_or_else(|| panic!("it does not serve:\n{}", log.lock().expect("it")));
+        Serving { child, url, log }
+    }
+
+    /// Sends a signal by its name, such as `TERM`.
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        // The shell's own: the program is not on every machine.
+        let sent = Command::new("sh").args(["-c", "kill -\"$0\" \"$1\"", name, &pid]).status();
+        assert!(sent.expect("kill").success());
+    }
+
+    /// Waits until the process has ended.
+    pub async fn ended(&mut self) -> ExitStatus {
+        for _ in 0..6000 {
+            if let Some(status) = self.child.try_wait().expect("a child of ours") {
+                return status;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("it does not end:\n{}", self.log());
+    }
+
+    /// Waits until the process was stopped by a signal.
+    pub async fn frozen(&mut self) {
+        let stat = format!("/proc/{}/stat", self.child.id());
+        for _ in 0..6000 {
+            let text = std::fs::read_to_string(&stat).expect("it lives");
+            if text.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T')) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("it was not stopped:\n{}", self.log());
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        self.log.lock().expect("nobody panicked").clone()
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
