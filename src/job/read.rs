@@ -17,7 +17,7 @@ use crate::snapshot::{
     Event, Failure, FailureKind, OffsetRange, PartitionRange, RangeTally, TopicName, Window,
 };
 use crate::store::layout::object_name;
-use crate::store::{ObjectSink, StoreError, UploadHandle};
+use crate::store::{ObjectSink, StoreError, StoredObject, UploadHandle};
 
 /// What one file took.
 pub(super) struct FileRead {
@@ -34,12 +34,14 @@ pub(super) struct FileRead {
 /// Reads the ranges of a task. Moves to a thread that may block and back.
 pub(super) struct TaskReader {
     reader: RangeReader,
+    /// Files that this attempt has begun.
+    files: u32,
 }
 
 impl TaskReader {
     pub(super) fn new(shells: &Shells, task: &ClaimedTask) -> Result<Self, JobError> {
         let reader = RangeReader::new(&shells.cluster.config, &task.topic, ReadLimits::default())?;
-        Ok(TaskReader { reader })
+        Ok(TaskReader { reader, files: 0 })
     }
 
     /// Reads `ranges` into one file, until all is read or the file has its size.
@@ -51,9 +53,14 @@ impl TaskReader {
         ranges: Vec<PartitionRange>,
         progress: Progress,
     ) -> Result<(Self, FileRead), JobError> {
-        let file_id = Uuid::new_v4();
-        let name =
-            object_name(&task.cluster, &task.topic, topic_uuid(task), task.window.start(), file_id);
+        let name = object_name(
+            &task.cluster,
+            &task.topic,
+            topic_uuid(task),
+            task.window.start(),
+            task.lease.attempt_id,
+            self.files,
+        );
         let (sink, upload) = shells.store.sink(&name);
         let pass = Pass {
             cluster: shells.cluster.clone(),
@@ -72,8 +79,8 @@ impl TaskReader {
             (reader, done)
         });
         let (reader, done) = joined.await.map_err(JobError::panicked)?;
-        let file_read = finish_upload(done, upload, file_id, name).await?;
-        Ok((TaskReader { reader }, file_read))
+        let file_read = finish_upload(done, upload, name).await?;
+        Ok((TaskReader { reader, files: self.files + 1 }, file_read))
     }
 }
 
@@ -81,7 +88,6 @@ impl TaskReader {
 async fn finish_upload(
     done: Result<PassEnd, JobError>,
     upload: UploadHandle,
-    file_id: Uuid,
     object_name: String,
 ) -> Result<FileRead, JobError> {
     let (end, uploaded) = match done {
@@ -97,8 +103,8 @@ async fn finish_upload(
     };
     let mut file_read = end.file_read;
     file_read.progress.bytes += i64::try_from(uploaded.bytes).unwrap_or(i64::MAX);
-    file_read.file =
-        Some(NewFile { id: file_id, object_name, bytes: uploaded.bytes, sha256: uploaded.sha256 });
+    let (id, StoredObject { bytes, sha256 }) = (Uuid::new_v4(), uploaded);
+    file_read.file = Some(NewFile { id, object_name, bytes, sha256 });
     Ok(file_read)
 }
 

@@ -1,50 +1,59 @@
 //! Names of objects, relative to the storage's root.
 //!
-//! `{cluster}/{topic}/{topic id}/{window start}/{file id}.parquet`, as in
-//! `default/orders/6f1c…/20250729T000000Z/0198c0de-….parquet`.
+//! `{cluster}/{topic}/{topic id}/{window start}/{attempt id}-{number}.parquet`, as in
+//! `default/orders/6f1c…/20250729T000000Z/0198c0de-…-0.parquet`.
 //!
 //! Topics whose names a disk can't tell apart (`Orders` and `orders` on one that is blind to
 //! case; Kafka's metrics do the same to `a.b` and `a_b`) may share a folder, but never the
 //! one below it: a topic's id is its own, and a topic deleted and made again has another.
-//! The file's id belongs to one attempt of one worker, so that no two ever write one name.
+//! The attempt's id is that of one lease, and its files are numbered, so that no two workers
+//! ever write one name, and a name tells whether its writer may still be at work.
 
 use uuid::Uuid;
 
 use crate::snapshot::{Timestamp, TopicName};
 
 const SUFFIX: &str = ".parquet";
+/// The length of an id as names have it.
+const HYPHENATED: usize = 36;
 
 /// The name of a data file.
 ///
 /// `cluster` is one of the configured names (`[a-z0-9_-]`, 1 to 63 characters), `topic_id` the
-/// id that Kafka gave the topic, `file_id` new for every file that is begun.
+/// id that Kafka gave the topic, `number` another one for every file that the attempt begins.
 pub fn object_name(
     cluster: &str,
     topic: &TopicName,
     topic_id: Uuid,
     window_start: Timestamp,
-    file_id: Uuid,
+    attempt_id: Uuid,
+    number: u32,
 ) -> String {
     let start = compact(window_start);
     // In hex: Kafka's own form of the id is base64, whose letters differ by case.
-    format!("{cluster}/{topic}/{}/{start}/{file_id}{SUFFIX}", topic_id.simple())
+    format!("{cluster}/{topic}/{}/{start}/{attempt_id}-{number}{SUFFIX}", topic_id.simple())
 }
 
-/// The id in the name of a data file, finished or not; `None` for any other name. (A disk's
-/// unfinished files have `#` and a number behind their name.)
-pub fn file_id(name: &str) -> Option<Uuid> {
+/// The attempt's id in the name of a data file, finished or not; `None` for any other name.
+/// (A disk's unfinished files have `#` and a number behind their name. Files of version 0.1
+/// had an id of their own and no number; theirs is what they have.)
+pub fn attempt_id(name: &str) -> Option<Uuid> {
     let mut parts = name.rsplit('/');
     let file = parts.next()?;
     let (_start, topic_id) = (parts.next()?, parts.next()?);
     let (_topic, _cluster) = (parts.next()?, parts.next()?);
-    let file = match file.split_once('#') {
-        Some((file, attempt)) if attempt.bytes().all(|b| b.is_ascii_digit()) => file,
-        Some(_) => return None,
-        None => file,
-    };
-    let hyphenated = file.strip_suffix(SUFFIX).filter(|id| id.len() == 36)?;
     let ours = parts.next().is_none() && topic_id.len() == 32 && Uuid::try_parse(topic_id).is_ok();
-    Uuid::try_parse(hyphenated).ok().filter(|_| ours)
+    let file = match file.split_once('#') {
+        Some((file, unfinished)) => Some(file).filter(|_| is_number(unfinished)),
+        None => Some(file),
+    };
+    let (id, number) = file?.strip_suffix(SUFFIX)?.split_at_checked(HYPHENATED)?;
+    let numbered = number.is_empty() || number.strip_prefix('-').is_some_and(is_number);
+    Uuid::try_parse(id).ok().filter(|_| ours && numbered)
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// `20250729T000000Z`, or with milliseconds `20250729T000000123Z`: without the characters
@@ -61,23 +70,19 @@ fn compact(time: Timestamp) -> String {
 mod tests {
     use super::*;
 
+    const ATTEMPT: Uuid = Uuid::from_u128(0x0198_c0de_0000_7000_8000_0000_0000_0001);
+
     fn name(topic: &str, topic_id: u128, millis: i64) -> String {
         let topic = TopicName::parse(topic).expect("a topic");
-        let file_id = Uuid::from_u128(0x0198_c0de_0000_7000_8000_0000_0000_0001);
-        object_name(
-            "default",
-            &topic,
-            Uuid::from_u128(topic_id),
-            Timestamp::from_millis(millis),
-            file_id,
-        )
+        let start = Timestamp::from_millis(millis);
+        object_name("default", &topic, Uuid::from_u128(topic_id), start, ATTEMPT, 12)
     }
 
     #[test]
     fn names_tell_where_a_file_belongs() {
         assert_eq!(
             name("orders", 0xAB, 1_753_747_200_000),
-            "default/orders/000000000000000000000000000000ab/20250729T000000Z/0198c0de-0000-7000-8000-000000000001.parquet"
+            "default/orders/000000000000000000000000000000ab/20250729T000000Z/0198c0de-0000-7000-8000-000000000001-12.parquet"
         );
         assert!(name("orders", 1, 1_753_747_200_120).contains("/20250729T000000120Z/"));
         assert!(name("orders", 1, 1_753_747_260_000).contains("/20250729T000100Z/"));
@@ -102,20 +107,29 @@ mod tests {
     #[test]
     fn only_our_names_have_an_id() {
         let ours = name("orders", 7, 0);
-        let id = Some(Uuid::from_u128(0x0198_c0de_0000_7000_8000_0000_0000_0001));
-        assert_eq!(file_id(&ours), id);
-        assert_eq!(file_id(&format!("{ours}#1")), id);
+        let of_version_0_1 = ours.replace("-12.parquet", ".parquet");
+        for ours in [&ours, &of_version_0_1] {
+            assert_eq!(attempt_id(ours), Some(ATTEMPT), "{ours}");
+            assert_eq!(attempt_id(&format!("{ours}#1")), Some(ATTEMPT), "{ours}");
+        }
         for other in [
             "",
             "readme.txt",
             &format!("{ours}#x"),
+            &format!("{ours}#"),
             &format!("{ours}.bak"),
             &format!("x/{ours}"),
+            &ours.replace("-12.", "-x."),
+            &ours.replace("-12.", "-."),
+            &ours.replace("-12.", "12."),
+            &ours.replace("-12.", "-1-2."),
+            &ours.replace("0198c0de-", "0198c0de"),
             ours.trim_start_matches("default/"),
             "a/b/c/d/0198c0de-0000-7000-8000-000000000001.parquet",
             "a/b/000000000000000000000000000000ab/d/e.parquet",
+            "a/b/000000000000000000000000000000ab/d/äääääääääääääääääää.parquet",
         ] {
-            assert_eq!(file_id(other), None, "{other}");
+            assert_eq!(attempt_id(other), None, "{other}");
         }
     }
 }
