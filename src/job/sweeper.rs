@@ -16,6 +16,7 @@ use crate::fault::{self, Fault};
 use crate::metrics;
 use crate::snapshot::Timestamp;
 use crate::store::layout::attempt_id;
+use crate::store::{ListedUpload, OwnerClaim};
 
 /// How many objects are asked about at once.
 const CHUNK: usize = 1000;
@@ -33,8 +34,17 @@ pub async fn sweep_round(shells: &Shells, interval: Duration) -> Result<u64, Job
     if !db::begin_sweep(&shells.db, interval.max(grace / SWEEPS_PER_GRACE)).await? {
         return Ok(0);
     }
+    let owner = db::owner(&shells.db).await?;
+    if let OwnerClaim::Foreign(other) = shells.store.claim_owner(&owner).await? {
+        tracing::warn!(
+            ours = owner,
+            theirs = other,
+            "the object store is marked as another database's, so nothing in it is swept; if no other strandline uses it any more, delete the object .strandline-owner at its root"
+        );
+        return Ok(0);
+    }
     let old = db::now(&shells.db).await?.minus_seconds(grace.as_secs());
-    let swept = sweep_objects(shells, old).await?;
+    let swept = sweep_objects(shells, old).await? + sweep_uploads(shells, old).await?;
     if swept > 0 {
         metrics::swept(swept);
         tracing::info!(swept, "removed what no commit names");
@@ -53,6 +63,26 @@ async fn sweep_objects(shells: &Shells, old: Timestamp) -> Result<u64, JobError>
             .filter_map(|object| Some((attempt_id(&object.name)?, object.name)));
         for name in sweepable(shells, staged.collect()).await? {
             shells.store.delete(&name).await?;
+            swept += 1;
+        }
+    }
+    Ok(swept)
+}
+
+/// A bucket's uploads begun before `old` and never finished.
+async fn sweep_uploads(shells: &Shells, old: Timestamp) -> Result<u64, JobError> {
+    let mut swept = 0;
+    let mut chunks = shells.store.list_uploads().try_chunks(CHUNK);
+    while let Some(listed) = chunks.try_next().await.map_err(|error| error.1)? {
+        let staged = listed
+            .into_iter()
+            .filter(|upload| upload.started_at < old)
+            .filter_map(|upload| Some((attempt_id(&upload.name)?, upload)));
+        let uploads: Vec<(Uuid, ListedUpload)> = staged.collect();
+        let names = uploads.iter().map(|(attempt, upload)| (*attempt, upload.name.clone()));
+        let gone = sweepable(shells, names.collect()).await?;
+        for (_, upload) in uploads.iter().filter(|(_, upload)| gone.contains(&upload.name)) {
+            shells.store.abort_upload(upload).await?;
             swept += 1;
         }
     }

@@ -7,6 +7,7 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 
+use http::StatusCode;
 use object_store::client::HttpError;
 use url::Url;
 
@@ -87,6 +88,17 @@ pub enum StoreError {
         /// What the store said.
         cause: Cause,
     },
+    /// An upload that was never finished can't be removed.
+    #[error("removing an unfinished upload of {name} from the storage failed: {cause}")]
+    Abort {
+        /// The name of the object that it would have become.
+        name: String,
+        /// What the store said.
+        cause: Cause,
+    },
+    /// Whose the storage is, can't be found out.
+    #[error("finding out whose the storage is failed: {0}")]
+    Owner(Cause),
     /// Objects can't be listed.
     #[error("listing the storage failed: {0}")]
     List(Cause),
@@ -108,6 +120,8 @@ impl StoreError {
             | StoreError::Check { cause, .. }
             | StoreError::Read { cause, .. }
             | StoreError::Delete { cause, .. }
+            | StoreError::Abort { cause, .. }
+            | StoreError::Owner(cause)
             | StoreError::List(cause) => cause.kind,
             StoreError::Setting(_)
             | StoreError::Link { .. }
@@ -146,7 +160,10 @@ impl Cause {
     pub(super) fn of(error: &object_store::Error) -> Self {
         use object_store::Error::{Generic, NotFound, PermissionDenied, Unauthenticated};
         if let Some(http) = chain(error).find_map(|e| e.downcast_ref::<HttpError>()) {
-            return Cause { text: unanswered(error, http), kind: FailureKind::StorageUnavailable };
+            let text = error.to_string();
+            let url = text.split_once("Error performing ");
+            let url = url.and_then(|(_, rest)| rest.split(' ').nth(1)).unwrap_or_default();
+            return Cause::unanswered(url, http);
         }
         // What the client does to a disk fails with the system's own error; what is around it
         // has the path.
@@ -164,6 +181,30 @@ impl Cause {
         });
         Cause { text, kind }
     }
+
+    /// No answer came: what is innermost says why. Of the request, the server alone is named.
+    pub(super) fn unanswered(url: &str, error: &HttpError) -> Self {
+        let server = Url::parse(url).ok().map(|url| url.origin().ascii_serialization());
+        let server = server.unwrap_or_else(|| "the store".to_owned());
+        let innermost = chain(error).last().map(ToString::to_string).unwrap_or_default();
+        let text = format!("no answer from {server} ({})", one_line(&innermost));
+        Cause { text, kind: FailureKind::StorageUnavailable }
+    }
+
+    /// An answer that is no success.
+    pub(super) fn status(status: StatusCode, body: &str) -> Self {
+        let kind = match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => FailureKind::StorageAuth,
+            _ => FailureKind::StorageUnavailable,
+        };
+        Cause { text: with_details(&status.to_string(), body), kind }
+    }
+
+    /// An answer that makes no sense.
+    pub(super) fn senseless(what: &str) -> Self {
+        let text = format!("the answer is {}", one_line(what));
+        Cause { text, kind: FailureKind::StorageUnavailable }
+    }
 }
 
 impl fmt::Display for Cause {
@@ -176,30 +217,25 @@ fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn 
     std::iter::successors(Some(error), |&error| error.source())
 }
 
-/// No answer came: what is innermost says why. Of the request, the server alone is named.
-fn unanswered(error: &object_store::Error, http: &HttpError) -> String {
-    let text = error.to_string();
-    let url = text.split_once("Error performing ").and_then(|(_, rest)| rest.split(' ').nth(1));
-    let server = url.and_then(|url| Url::parse(url).ok()).map(|url| url.origin());
-    let server = server.map_or_else(|| "the store".to_owned(), |o| o.ascii_serialization());
-    let innermost = chain(http).last().map(ToString::to_string).unwrap_or_default();
-    format!("no answer from {server} ({})", one_line(&innermost))
-}
-
-/// The status and, of the body, what stores put into `Code` and `Message`. The rest of it
-/// may repeat the request that was signed.
+/// What the store answered, if it did.
 fn answer(error: &object_store::Error) -> Option<String> {
     let text = error.to_string();
     let (_, answer) = text.split_once("status code: ").or_else(|| text.split_once("response: "))?;
     let (status, body) = answer.split_once(": ").unwrap_or((answer, ""));
+    Some(with_details(status, body))
+}
+
+/// The status and, of the body, what stores put into `Code` and `Message`. The rest of it
+/// may repeat the request that was signed.
+fn with_details(status: &str, body: &str) -> String {
     let part = |tag: &str| {
         let (_, rest) = body.split_once(&format!("<{tag}>"))?;
         Some(one_line(rest.split_once("</")?.0))
     };
     let details: Vec<_> = ["Code", "Message"].into_iter().filter_map(part).collect();
     match details.is_empty() {
-        true => Some(one_line(status)),
-        false => Some(format!("{} ({})", one_line(status), details.join(": "))),
+        true => one_line(status),
+        false => format!("{} ({})", one_line(status), details.join(": ")),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The store's operations.
 
 use std::fmt;
+use std::future::ready;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -11,7 +12,8 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
-use super::open::{self, Place};
+use super::bucket::Bucket;
+use super::open::{self, Client, Place};
 use super::sink::{self, ObjectSink, UploadHandle};
 use super::{Cause, ObjectReader, ObjectWriter, StoreError, local};
 use crate::snapshot::Timestamp;
@@ -43,12 +45,11 @@ impl Store {
     /// # Errors
     /// [`StoreError::Setting`], one line that names the setting and says what is wrong.
     pub fn open(url: &str) -> Result<Store, StoreError> {
-        open::open(url).map(|place| Store(Arc::new(place)))
+        Store::open_by(url, &Client::from_env())
     }
 
-    #[cfg(test)]
-    pub(super) fn at(place: Place) -> Store {
-        Store(Arc::new(place))
+    pub(super) fn open_by(url: &str, client: &Client) -> Result<Store, StoreError> {
+        open::open(url, client).map(|place| Store(Arc::new(place)))
     }
 
     /// The whole URL of an object: `file:///…`, `s3://bucket/prefix/…`.
@@ -103,7 +104,7 @@ impl Store {
     }
 
     /// What is below the folder `prefix` (`""` for all), in no order. A disk's unfinished
-    /// files are among it, a bucket's unfinished uploads are not.
+    /// files are among it; a bucket's are not: see [`Store::list_uploads`].
     ///
     /// Errors: [`StoreError::Name`], [`StoreError::List`]; the stream ends there.
     pub fn list(&self, prefix: &str) -> BoxStream<'static, Result<ListedObject, StoreError>> {
@@ -171,16 +172,29 @@ impl Store {
         self.0.root.clone()
     }
 
+    /// The name of the object that a bucket has under this key; `None` if it is not below
+    /// the storage's root.
+    pub(super) fn name_of<'a>(&self, key: &'a str) -> Option<&'a str> {
+        match self.0.prefix.as_ref() {
+            "" => Some(key),
+            prefix => key.strip_prefix(prefix)?.strip_prefix('/'),
+        }
+    }
+
+    /// The bucket, if it can be asked for uploads.
+    pub(super) fn bucket(&self) -> Option<&Bucket> {
+        self.0.bucket.as_ref()
+    }
+
     fn list_bucket(&self, folder: &Path) -> BoxStream<'static, Result<ListedObject, StoreError>> {
-        let prefix = self.0.prefix.clone();
-        let listed = self.objects().list(Some(folder)).map_ok(move |object| {
-            let location = object.location.as_ref();
-            let name = location.strip_prefix(prefix.as_ref()).unwrap_or(location);
-            ListedObject {
-                name: name.trim_start_matches('/').to_owned(),
+        let store = self.clone();
+        let listed = self.objects().list(Some(folder)).try_filter_map(move |object| {
+            let listed = store.name_of(object.location.as_ref()).map(|name| ListedObject {
+                name: name.to_owned(),
                 bytes: object.size,
                 modified_at: Timestamp::from_millis(object.last_modified.timestamp_millis()),
-            }
+            });
+            ready(Ok(listed))
         });
         listed.map_err(|error| StoreError::List(Cause::of(&error))).boxed()
     }

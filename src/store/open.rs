@@ -1,20 +1,24 @@
-//! From `STRANDLINE_STORAGE_URL` to a store.
+//! From `STRANDLINE_STORAGE_URL`, and what the environment says besides, to a store.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
-use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectStore, RetryConfig};
 use url::Url;
 
+use super::bucket::{Bucket, Connector};
 use super::{StoreError, local};
 
 const FORMS: &str = "file:///dir, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix";
+/// Where Google's buckets are.
+const GOOGLE: &str = "https://storage.googleapis.com";
 
 /// A store and where in it our objects are.
 pub(super) struct Place {
@@ -25,9 +29,47 @@ pub(super) struct Place {
     pub prefix: Path,
     /// The folder, on a disk.
     pub root: Option<PathBuf>,
+    /// For what the client library has no request, in a bucket that takes it.
+    pub bucket: Option<Bucket>,
 }
 
-pub(super) fn open(text: &str) -> Result<Place, StoreError> {
+/// What the client library is told besides the URL.
+pub(super) struct Client {
+    /// By the names of environment variables.
+    pub settings: Vec<(String, String)>,
+    pub retries: RetryConfig,
+}
+
+impl Client {
+    /// The environment, and retries that ride out a hiccup. What lasts longer is retried by
+    /// the run, where it is seen.
+    pub(super) fn from_env() -> Self {
+        let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        };
+        let retry_timeout = Duration::from_secs(60);
+        Client {
+            settings: std::env::vars_os().filter_map(text).collect(),
+            retries: RetryConfig { max_retries: 5, retry_timeout, ..RetryConfig::default() },
+        }
+    }
+
+    /// Applies those settings that are meant and that the library knows.
+    fn configure<B, K: FromStr>(
+        &self,
+        builder: B,
+        meant: impl Fn(&str) -> bool,
+        with: impl Fn(B, K, String) -> B,
+    ) -> B {
+        let meant = self.settings.iter().filter(|(name, _)| meant(name));
+        meant.fold(builder, |builder, (name, value)| match name.to_ascii_lowercase().parse() {
+            Ok(key) => with(builder, key, value.clone()),
+            Err(_) => builder,
+        })
+    }
+}
+
+pub(super) fn open(text: &str, client: &Client) -> Result<Place, StoreError> {
     let url = match Url::parse(text) {
         Ok(url) => url,
         Err(url::ParseError::RelativeUrlWithoutBase) => {
@@ -46,25 +88,47 @@ pub(super) fn open(text: &str) -> Result<Place, StoreError> {
     }
     match url.scheme() {
         "file" => disk(text, url),
-        "s3" => bucket(text, url, |bucket| {
-            let builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
-            Ok(Arc::new(builder.with_retry(retries()).build()?))
-        }),
-        "gs" => bucket(text, url, |bucket| {
-            let builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(bucket);
-            Ok(Arc::new(builder.with_retry(retries()).build()?))
-        }),
-        "az" => bucket(text, url, |container| {
-            let builder = MicrosoftAzureBuilder::from_env().with_container_name(container);
-            Ok(Arc::new(builder.with_retry(retries()).build()?))
-        }),
+        "s3" => bucket(text, url, |bucket| s3(client, bucket)),
+        "gs" => bucket(text, url, |bucket| google(client, bucket)),
+        "az" => bucket(text, url, |container| azure(client, container)),
         _ => Err(setting(text, &format!("has a scheme that is not known; write it as {FORMS}"))),
     }
 }
 
-/// Enough to ride out a hiccup. What lasts longer is retried by the run, where it is seen.
-pub(super) fn retries() -> RetryConfig {
-    RetryConfig { max_retries: 5, retry_timeout: Duration::from_secs(60), ..RetryConfig::default() }
+type Opened = (Arc<dyn ObjectStore>, Option<Bucket>);
+
+fn s3(client: &Client, bucket: &str) -> object_store::Result<Opened> {
+    let connector = Connector::default();
+    let meant = |name: &str| name.starts_with("AWS_");
+    let builder = client.configure(AmazonS3Builder::new(), meant, AmazonS3Builder::with_config);
+    let builder = builder.with_bucket_name(bucket).with_http_connector(connector.clone());
+    let store = Arc::new(builder.with_retry(client.retries.clone()).build()?);
+    let bucket = connector.client().map(|http| Bucket::s3(store.clone(), http));
+    Ok((store, bucket))
+}
+
+fn google(client: &Client, bucket: &str) -> object_store::Result<Opened> {
+    let connector = Connector::default();
+    let with = GoogleCloudStorageBuilder::with_config;
+    let builder = GoogleCloudStorageBuilder::new();
+    let builder = client.configure(builder, |name| name == "SERVICE_ACCOUNT", with);
+    let builder = client.configure(builder, |name| name.starts_with("GOOGLE_"), with);
+    let builder = builder.with_bucket_name(bucket).with_http_connector(connector.clone());
+    let server = builder.get_config_value(&GoogleConfigKey::BaseUrl);
+    let server = server.unwrap_or_else(|| GOOGLE.to_owned());
+    let url = Url::parse(&format!("{server}/{bucket}")).ok();
+    let store = Arc::new(builder.with_retry(client.retries.clone()).build()?);
+    let bucket = connector.client().zip(url);
+    let bucket = bucket.map(|(http, url)| Bucket::google(store.clone(), url, http));
+    Ok((store, bucket))
+}
+
+fn azure(client: &Client, container: &str) -> object_store::Result<Opened> {
+    let meant = |name: &str| name.starts_with("AZURE_") || name == "IDENTITY_ENDPOINT";
+    let builder = MicrosoftAzureBuilder::new();
+    let builder = client.configure(builder, meant, MicrosoftAzureBuilder::with_config);
+    let builder = builder.with_container_name(container).with_retry(client.retries.clone());
+    Ok((Arc::new(builder.build()?), None))
 }
 
 fn disk(text: &str, url: Url) -> Result<Place, StoreError> {
@@ -85,21 +149,21 @@ fn disk(text: &str, url: Url) -> Result<Place, StoreError> {
     let root = root.canonicalize().map_err(|error| setting(text, &error.to_string()))?;
     // Without `fsync`, what was committed in Postgres could be gone after a power cut.
     let objects = Arc::new(objects.with_fsync(true));
-    Ok(Place { objects, url, prefix: Path::default(), root: Some(root) })
+    Ok(Place { objects, url, prefix: Path::default(), root: Some(root), bucket: None })
 }
 
 fn bucket(
     text: &str,
     url: Url,
-    build: impl FnOnce(&str) -> object_store::Result<Arc<dyn ObjectStore>>,
+    build: impl FnOnce(&str) -> object_store::Result<Opened>,
 ) -> Result<Place, StoreError> {
-    let bucket = url.host_str().filter(|bucket| !bucket.is_empty());
-    let bucket = bucket.ok_or_else(|| setting(text, "names no bucket"))?;
+    let name = url.host_str().filter(|bucket| !bucket.is_empty());
+    let name = name.ok_or_else(|| setting(text, "names no bucket"))?;
     let prefix = Path::from_url_path(url.path())
         .map_err(|error| setting(text, &format!("has a prefix that can't be: {error}")))?;
-    let objects =
-        build(bucket).map_err(|error| setting(text, &format!("can't be used: {error}")))?;
-    Ok(Place { objects, url, prefix, root: None })
+    let (objects, bucket) =
+        build(name).map_err(|error| setting(text, &format!("can't be used: {error}")))?;
+    Ok(Place { objects, url, prefix, root: None, bucket })
 }
 
 /// Quotes the setting, unless something in it looks like a secret.

@@ -43,8 +43,18 @@ impl ObjectReader {
         Ok(self.location.insert(location).clone())
     }
 
-    fn failed(&self, error: object_store::Error) -> ParquetError {
-        external(StoreError::Read { name: self.name.clone(), cause: Cause::of(&error) })
+    /// The client passes on what ends early; who decodes it relies on its length.
+    fn whole(&self, range: Range<u64>, bytes: Bytes) -> Result<Bytes, ParquetError> {
+        let (asked, found) = (range.end.saturating_sub(range.start), bytes.len());
+        match found as u64 == asked {
+            true => Ok(bytes),
+            false => Err(self
+                .failed(Cause::senseless(&format!("{found} bytes where {asked} were asked for")))),
+        }
+    }
+
+    fn failed(&self, cause: Cause) -> ParquetError {
+        external(StoreError::Read { name: self.name.clone(), cause })
     }
 }
 
@@ -56,8 +66,8 @@ impl AsyncFileReader for ObjectReader {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, Result<Bytes, ParquetError>> {
         async move {
             let location = self.location().await?;
-            let read = self.store.objects().get_range(&location, range).await;
-            read.map_err(|error| self.failed(error))
+            let read = self.store.objects().get_range(&location, range.clone()).await;
+            self.whole(range, read.map_err(|error| self.failed(Cause::of(&error)))?)
         }
         .boxed()
     }
@@ -69,7 +79,8 @@ impl AsyncFileReader for ObjectReader {
         async move {
             let location = self.location().await?;
             let read = self.store.objects().get_ranges(&location, &ranges).await;
-            read.map_err(|error| self.failed(error))
+            let read = read.map_err(|error| self.failed(Cause::of(&error)))?;
+            ranges.into_iter().zip(read).map(|(range, bytes)| self.whole(range, bytes)).collect()
         }
         .boxed()
     }
@@ -84,7 +95,7 @@ impl AsyncFileReader for ObjectReader {
                 None => {
                     let location = self.location().await?;
                     let size = self.store.size(&location).await;
-                    *self.bytes.insert(size.map_err(|error| self.failed(error))?)
+                    *self.bytes.insert(size.map_err(|error| self.failed(Cause::of(&error)))?)
                 }
             };
             let metadata = ParquetMetaDataReader::new()

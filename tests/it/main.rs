@@ -20,4 +20,5 @@ mod process;
 mod rows;
 mod schema;
 mod sealing;
+mod sweeping;
 mod topics;

@@ -1,0 +1,165 @@
+//! The sweeper: takes what nobody will ever name, and nothing else.
+
+use std::path::Path;
+use std::time::Duration;
+
+use strandline::db;
+use strandline::job::{WorkLimits, sweep_round};
+use strandline::store::OwnerClaim;
+use strandline::store::layout::object_name;
+use uuid::Uuid;
+
+use crate::harness::{
+    DAY, DEFAULT_LIMITS, HOUR, TestApp, TestTopic, count_files, expire_leases, record,
+};
+
+/// An orphan is one at once.
+const NO_GRACE: WorkLimits = WorkLimits { orphan_grace_seconds: 0, ..DEFAULT_LIMITS };
+
+async fn sweep(app: &TestApp) -> u64 {
+    sweep_round(&app.shells, Duration::ZERO).await.expect("a round")
+}
+
+/// An object as this attempt would have named it.
+async fn leave(app: &TestApp, attempt: Uuid) -> String {
+    let topic = strandline::snapshot::TopicName::parse("orders").expect("a name");
+    let start = strandline::snapshot::Timestamp::from_millis(DAY);
+    let name = object_name("default", &topic, Uuid::from_u128(7), start, attempt, 1);
+    let mut object = app.shells.store.create(&name).await.expect("begun");
+    object.write("left behind".into()).await.expect("written");
+    object.finish().await.expect("there");
+    name
+}
+
+fn is_there(app: &TestApp, name: &str) -> bool {
+    app.files().join(name).exists()
+}
+
+#[tokio::test]
+async fn orphans_go_and_files_with_a_name_stay() {
+    let app = TestApp::spawn_with(NO_GRACE).await;
+    let topic = TestTopic::create(1, &[]).await;
+    topic.produce(&[record(0, 0, "a"), record(0, HOUR, "end")]).await;
+    let snapshot = app.snapshot(&topic.name, 0, HOUR).await;
+    let orphan = leave(&app, Uuid::new_v4()).await;
+    assert_eq!(count_files(app.files()), 2);
+    assert_eq!(sweep(&app).await, 1);
+    assert!(!is_there(&app, &orphan));
+    assert_eq!(count_files(app.files()), 1);
+    assert_eq!(app.events(&snapshot).await.len(), 1);
+    assert_eq!(sweep(&app).await, 0);
+}
+
+#[tokio::test]
+async fn what_is_young_stays_however_dead_its_worker() {
+    let app = TestApp::spawn().await;
+    let orphan = leave(&app, Uuid::new_v4()).await;
+    assert_eq!(sweep(&app).await, 0);
+    assert!(is_there(&app, &orphan));
+}
+
+#[tokio::test]
+async fn what_a_live_attempt_writes_stays_however_old() {
+    let app = TestApp::spawn_with(NO_GRACE).await;
+    let topic = TestTopic::create(1, &[]).await;
+    app.ask(&topic.name, 0, HOUR).await;
+    let claimed = db::claim_task(app.db(), "slow", Uuid::new_v4(), 3600, None).await;
+    let task = claimed.expect("a claim").expect("a task");
+    let object = leave(&app, task.lease.attempt_id).await;
+    assert_eq!(sweep(&app).await, 0);
+    assert!(is_there(&app, &object));
+    expire_leases(&app).await;
+    assert_eq!(sweep(&app).await, 1, "its worker can't commit any more");
+    assert!(!is_there(&app, &object));
+}
+
+/// The sweeper comes in the middle of a commit whose lease runs out meanwhile.
+#[tokio::test]
+async fn a_commit_that_is_under_way_is_waited_for() {
+    let app = TestApp::spawn_with(NO_GRACE).await;
+    let topic = TestTopic::create(1, &[]).await;
+    topic.produce(&[record(0, 0, "a"), record(0, HOUR, "end")]).await;
+    app.ask(&topic.name, 0, HOUR).await;
+    assert!(app.work_once().await, "the plan");
+    let claimed = db::claim_task(app.db(), "slow", Uuid::new_v4(), 3600, None).await;
+    let task = claimed.expect("a claim").expect("the read task");
+    let object = leave(&app, task.lease.attempt_id).await;
+    expire_leases(&app).await;
+    let mut client = app.db().client().await.expect("a connection");
+    let commit = client.transaction().await.expect("begun");
+    let lock = "SELECT FROM tasks WHERE id = $1 FOR UPDATE";
+    commit.query(lock, &[&task.lease.task_id]).await.expect("locked");
+    let sweeping = sweep(&app);
+    tokio::pin!(sweeping);
+    // It is at the lock: Postgres says that it waits.
+    let waits = async {
+        let watcher = app.db().client().await.expect("a connection");
+        let sql = "SELECT count(*) FROM pg_stat_activity
+            WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        while watcher.query_one(sql, &[]).await.expect("asked").get::<_, i64>(0) == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        swept = &mut sweeping => panic!("it did not wait: {swept}"),
+        () = waits => {}
+    }
+    let insert = "INSERT INTO files (id, topic, object_name, records, bytes, sha256, snapshot_id,
+            run, task_id, attempt_id)
+        VALUES (gen_random_uuid(), $1, $2, 1, 11, sha256(''), $3, 1, $4, $5)";
+    let (topic, lease) = (task.topic_key.expect("planned"), task.lease);
+    commit
+        .execute(insert, &[&topic, &object, &task.snapshot_id, &lease.task_id, &lease.attempt_id])
+        .await
+        .expect("named");
+    commit.commit().await.expect("committed");
+    assert_eq!(sweeping.await, 0);
+    assert!(is_there(&app, &object));
+}
+
+#[tokio::test]
+async fn what_bears_no_name_of_ours_stays() {
+    let app = TestApp::spawn_with(NO_GRACE).await;
+    let others = ["notes.txt", "default/orders/x.parquet", "a/b/c/d/e.parquet"];
+    for name in others {
+        let path = app.files().join(name);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        std::fs::write(path, "somebody's").expect("written");
+    }
+    assert_eq!(sweep(&app).await, 0);
+    assert!(others.iter().all(|name| is_there(&app, name)));
+}
+
+#[tokio::test]
+async fn half_written_files_go_too() {
+    let app = TestApp::spawn_with(NO_GRACE).await;
+    let topic = strandline::snapshot::TopicName::parse("orders").expect("a name");
+    let start = strandline::snapshot::Timestamp::from_millis(DAY);
+    let name = object_name("default", &topic, Uuid::from_u128(7), start, Uuid::new_v4(), 1);
+    let path = app.files().join(format!("{name}#1"));
+    std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+    std::fs::write(&path, "half").expect("written");
+    assert_eq!(sweep(&app).await, 1);
+    assert!(!Path::new(&path).exists());
+}
+
+#[tokio::test]
+async fn another_databases_store_is_left_alone() {
+    let app = TestApp::spawn_with(NO_GRACE).await;
+    let claimed = app.shells.store.claim_owner("postgres 1/1").await.expect("an answer");
+    assert_eq!(claimed, OwnerClaim::Ours);
+    let orphan = leave(&app, Uuid::new_v4()).await;
+    assert_eq!(sweep(&app).await, 0);
+    assert!(is_there(&app, &orphan), "it may be a file of the other's");
+    std::fs::remove_file(app.files().join(".strandline-owner")).expect("removed");
+    assert_eq!(sweep(&app).await, 1);
+}
+
+#[tokio::test]
+async fn one_replica_at_a_time_looks_through_the_store() {
+    let app = TestApp::spawn().await;
+    let turn = async |interval| db::begin_sweep(app.db(), interval).await.expect("an answer");
+    assert!(turn(Duration::from_secs(60)).await, "nobody did before");
+    assert!(!turn(Duration::from_secs(60)).await);
+    assert!(turn(Duration::ZERO).await);
+}
