@@ -122,7 +122,7 @@ Ask for one yourself (asking again is free), and wait for it:
   curl --fail-with-body "$URL/v1/snapshots?expect=succeeded" -H 'content-type: application/json' \\
     -d '{"topic": "flights", "window_start": "2013-01-10T00:00:00Z", "window_end": "2013-01-10T12:00:00Z"}'
 
-Query the Parquet files with DuckDB:
+Query the demo's Parquet files with DuckDB (in earnest take the paths that /files names, see the README):
   duckdb -c "SELECT decode(value)::JSON->>'carrier' AS carrier, count(*) AS flights
              FROM read_parquet('$files') GROUP BY ALL ORDER BY flights DESC LIMIT 5"
 
