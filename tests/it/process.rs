@@ -21,6 +21,19 @@ pub fn strandline(arguments: &[&str], folder: &Path) -> Command {
     command
 }
 
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("UTF-8")
+}
+
+/// A folder that the unprivileged server can get to as well.
+pub fn folder() -> tempfile::TempDir {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().expect("a folder");
+    let open = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(folder.path(), open).expect("permissions");
+    folder
+}
+
 /// A server in a process of its own; killed when dropped.
 pub struct Serving {
     child: Child,
