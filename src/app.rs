@@ -217,7 +217,15 @@ pub async fn serve(settings: ServeSettings) -> Result<(), AppError> {
     // Before anything is started, so that a taken port costs nothing.
     let listener = std::net::TcpListener::bind(settings.listen)
         .map_err(AppError::io(format!("listen on {} (STRANDLINE_LISTEN)", settings.listen)))?;
-    let mut state = State::open(&settings.database, Sharing::Refuse).await?;
+    let mut state = tokio::select! {
+        state = State::open(&settings.database, Sharing::Refuse) => state?,
+        // Another replica's migration may take minutes, and the first process of a container
+        // does not even end at a SIGTERM that it does not listen for.
+        signal = stop_signal() => {
+            tracing::info!(signal, "stopped before it served");
+            return Ok(());
+        }
+    };
     let shells = shells(&state.db, ends, &settings.work);
     let served = run(&settings, &mut state, shells, listener).await;
     state.close();
