@@ -18,7 +18,7 @@ use crate::db::{self, Database, DbError, EmbeddedPostgres, PoolLimits, Sharing, 
 use crate::job::{self, Cluster, JobError, Shells, WorkLimits, WorkSource};
 use crate::kafka::{KafkaClient, KafkaConfig, KafkaConfigError, KafkaError};
 use crate::metrics;
-use crate::settings::{DatabaseSettings, KafkaSettings, ServeSettings, WorkSettings};
+use crate::settings::{DatabaseSettings, KafkaSettings, ServeSettings, VERSION, WorkSettings};
 use crate::snapshot::{
     DEFAULT_CLUSTER, DryPlan, Failure, FailureKind, Timestamp, TopicFacts, TopicName, TopicOffsets,
 };
@@ -58,6 +58,14 @@ pub enum AppError {
     /// The object store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The server that was asked can't serve.
+    #[error("{url}: {reason}")]
+    Health {
+        /// What was asked.
+        url: String,
+        /// Its answer, or why there is none.
+        reason: String,
+    },
     /// Metrics.
     #[error("could not install the metrics recorder: {0}")]
     Metrics(#[from] metrics_exporter_prometheus::BuildError),
@@ -88,7 +96,10 @@ impl AppError {
             AppError::Setting { .. } | AppError::KafkaConfig(_) => true,
             AppError::Store(error) => matches!(error, StoreError::Setting(_)),
             AppError::Db(error) => matches!(error, DbError::Url(_)),
-            AppError::Kafka(_) | AppError::Metrics(_) | AppError::Io { .. } => false,
+            AppError::Kafka(_)
+            | AppError::Health { .. }
+            | AppError::Metrics(_)
+            | AppError::Io { .. } => false,
         }
     }
 }
@@ -155,11 +166,11 @@ pub struct Ends {
 pub fn ends(data_dir: &Path, kafka: &KafkaSettings, work: &WorkSettings) -> Result<Ends, AppError> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let config = KafkaConfig::new(&kafka.kafka_brokers, &kafka.kafka_properties)?;
-    let storage_url = match work.storage_url.as_deref().filter(|url| !url.is_empty()) {
-        Some(url) => url.to_owned(),
-        None => default_storage_url(data_dir)?,
+    let store = match work.storage_url.as_deref().filter(|url| !url.is_empty()) {
+        Some(url) => Store::open(url)?,
+        None => default_store(data_dir)?,
     };
-    Ok(Ends { cluster: Cluster::connect(config)?, store: Store::open(&storage_url)? })
+    Ok(Ends { cluster: Cluster::connect(config)?, store })
 }
 
 /// Puts the shells together that work is done with.
@@ -178,12 +189,15 @@ pub fn shells(db: &Database, ends: Ends, work: &WorkSettings) -> Shells {
     }
 }
 
-fn default_storage_url(data_dir: &Path) -> Result<String, AppError> {
-    let files = std::path::absolute(data_dir.join("files"))
-        .map_err(|error| AppError::setting("STRANDLINE_DATA_DIR", error))?;
-    let url = url::Url::from_directory_path(&files);
-    url.map(String::from).map_err(|()| {
-        AppError::setting("STRANDLINE_DATA_DIR", format!("{} is no directory", files.display()))
+/// The folder `files` in the data directory. What is wrong with it is that setting's fault.
+fn default_store(data_dir: &Path) -> Result<Store, AppError> {
+    let blame = |problem: &dyn std::fmt::Display| AppError::setting("STRANDLINE_DATA_DIR", problem);
+    let files = std::path::absolute(data_dir.join("files")).map_err(|error| blame(&error))?;
+    let url = url::Url::from_directory_path(&files)
+        .map_err(|()| blame(&format!("{} is no directory", files.display())))?;
+    Store::open(url.as_str()).map_err(|error| match error {
+        StoreError::Setting(problem) => blame(&problem),
+        other => AppError::Store(other),
     })
 }
 
@@ -203,7 +217,15 @@ pub async fn serve(settings: ServeSettings) -> Result<(), AppError> {
     // Before anything is started, so that a taken port costs nothing.
     let listener = std::net::TcpListener::bind(settings.listen)
         .map_err(AppError::io(format!("listen on {} (STRANDLINE_LISTEN)", settings.listen)))?;
-    let mut state = State::open(&settings.database, Sharing::Refuse).await?;
+    let mut state = tokio::select! {
+        state = State::open(&settings.database, Sharing::Refuse) => state?,
+        // Another replica's migration may take minutes, and the first process of a container
+        // does not even end at a SIGTERM that it does not listen for.
+        signal = stop_signal() => {
+            tracing::info!(signal, "stopped before it served");
+            return Ok(());
+        }
+    };
     let shells = shells(&state.db, ends, &settings.work);
     let served = run(&settings, &mut state, shells, listener).await;
     state.close();
@@ -258,7 +280,7 @@ async fn run(
     let http = server.handle();
     let serving = tokio::spawn(server);
     let background = start_background(&shells, settings, &waiters, recorder, &stopping);
-    tracing::info!(%address, storage = shells.store.url(""), "strandline {} serves http://{address}", env!("CARGO_PKG_VERSION"));
+    tracing::info!(%address, storage = shells.store.url(""), "strandline {VERSION} serves http://{address}");
 
     tokio::select! {
         signal = stop_signal() => tracing::info!(signal, "stopping"),

@@ -3,17 +3,20 @@
 //! It asks for the snapshot as any caller does and does its tasks itself; replicas on the
 //! same Postgres may help.
 
+mod bar;
+
 use std::fmt::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use indicatif::HumanBytes;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use self::bar::Bar;
 use crate::api::Snapshot;
 use crate::app::{self, AppError, State};
 use crate::db::{self, Page, Sharing, SnapshotRequest, SnapshotRow};
@@ -95,25 +98,19 @@ fn start_workers(
 
 /// Shows progress until the run has ended.
 async fn watch(shells: &Shells, id: Uuid) -> Result<SnapshotRow, AppError> {
-    let bar = ProgressBar::new(0);
-    let style =
-        ProgressStyle::with_template("{msg} [{bar:32}] {percent:>3} %  {pos}/{len} offsets");
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
+    let mut bar = Bar::new();
     loop {
         let row = db::get_snapshot(&shells.db, id).await?;
         let row = row.ok_or(AppError::Db(db::DbError::unexpected("snapshots.id")))?;
-        bar.set_length(row.progress.offsets_total.unwrap_or(0).unsigned_abs());
-        bar.set_position(row.progress.offsets_done.unsigned_abs());
-        bar.set_message(match &row.last_error {
-            Some(error) => format!("retrying after {error}"),
-            None => row.state.as_str().to_owned(),
-        });
+        let progress = &row.progress;
+        let (done, total) = (progress.offsets_done, progress.offsets_total);
+        bar.show(row.state.as_str(), row.last_error.as_ref(), done, total);
         match row.state {
             SnapshotState::Queued | SnapshotState::Running => {
                 tokio::time::sleep(LOOK_INTERVAL).await;
             }
             SnapshotState::Succeeded | SnapshotState::Failed | SnapshotState::Cancelled => {
-                bar.finish_and_clear();
+                bar.clear();
                 return Ok(row);
             }
         }

@@ -14,6 +14,7 @@ pub mod telemetry;
 
 pub mod app;
 pub mod foreground;
+pub mod health;
 
 pub mod api;
 pub mod job;

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use strandline::app::{self, AppError};
-use strandline::settings::{Cli, Command};
-use strandline::{api, foreground, telemetry};
+use strandline::settings::{self, Cli, Command};
+use strandline::{api, foreground, health, telemetry};
 
 /// The exit code of wrong usage, settings included; clap's own too.
 const WRONG_USAGE: u8 = 2;
@@ -16,20 +16,30 @@ const WRONG_USAGE: u8 = 2;
 async fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => strandline::settings::exit_with(&error),
+        Err(error) => settings::exit_with(&error),
     };
-    // A command in the foreground shows its own progress.
+    // A command in the foreground shows its own progress. What these two libraries tell at
+    // info, we tell ourselves.
     let default_filter = match cli.command {
-        Command::Serve(_) => "info",
-        Command::Snapshot(_) | Command::Migrate(_) | Command::Openapi => "warn",
+        Command::Serve(_) => "info,actix_server=warn,refinery_core=warn",
+        Command::Snapshot(_) | Command::Migrate(_) | Command::Health(_) | Command::Openapi => {
+            "warn"
+        }
     };
     if let Err(error) = telemetry::start(&cli.log, default_filter) {
         return fail(&AppError::setting("STRANDLINE_LOG", error));
+    }
+    let variables = std::env::vars_os().filter_map(|(name, value)| {
+        Some((name.into_string().ok()?, value.to_string_lossy().into()))
+    });
+    for unknown in settings::unknown_variables(variables) {
+        tracing::warn!("{unknown}");
     }
     let done = match cli.command {
         Command::Serve(settings) => app::serve(*settings).await.map(|()| ExitCode::SUCCESS),
         Command::Snapshot(settings) => foreground::snapshot(*settings).await,
         Command::Migrate(settings) => app::migrate(&settings).await.map(|()| ExitCode::SUCCESS),
+        Command::Health(settings) => health::health(&settings).await.map(|()| ExitCode::SUCCESS),
         Command::Openapi => app::print(&api::openapi_json()).map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|error| fail(&error))

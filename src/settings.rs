@@ -1,17 +1,26 @@
 //! Settings: each is a command-line option and an environment variable, named with its unit,
 //! and has a limit.
 
+mod unknown;
+mod usage;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 
+pub use unknown::{UnknownVariable, unknown_variables};
+pub use usage::exit_with;
+
 use crate::snapshot::{Timestamp, TopicName};
+
+/// The version, with the commit that this was built from where that is known.
+pub const VERSION: &str = env!("STRANDLINE_VERSION");
 
 /// Snapshots of Kafka topics: a window of time becomes Parquet files. Nothing twice, nothing
 /// lost, nothing hidden, nothing in the way.
 #[derive(Debug, Parser)]
-#[command(name = "strandline", version, max_term_width = 100)]
+#[command(name = "strandline", version = VERSION, max_term_width = 100)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -25,11 +34,17 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve the HTTP API and work on snapshots, until SIGTERM or Ctrl-C
+    #[command(after_help = usage::EXIT_CODES)]
     Serve(Box<ServeSettings>),
     /// Take one snapshot in the foreground, without a server, and print the result
+    #[command(after_help = usage::SNAPSHOT_NOTES)]
     Snapshot(Box<SnapshotSettings>),
     /// Bring the database's schema up to date
+    #[command(after_help = usage::EXIT_CODES)]
     Migrate(DatabaseSettings),
+    /// Ask the server on this machine whether it can serve, for health checks
+    #[command(after_help = usage::EXIT_CODES)]
+    Health(HealthSettings),
     /// Print the OpenAPI document
     Openapi,
 }
@@ -171,6 +186,19 @@ pub struct ServeSettings {
     pub work: WorkSettings,
 }
 
+/// Settings of `strandline health`.
+#[derive(Debug, Args)]
+pub struct HealthSettings {
+    /// The address that the server was told to listen on
+    #[arg(
+        long,
+        env = "STRANDLINE_LISTEN",
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:8080"
+    )]
+    pub listen: SocketAddr,
+}
+
 /// Settings of `strandline snapshot`.
 #[derive(Debug, Args)]
 pub struct SnapshotSettings {
@@ -198,38 +226,6 @@ pub struct SnapshotSettings {
     /// Where the files go.
     #[command(flatten)]
     pub work: WorkSettings,
-}
-
-/// Ends the program for an error of the command line: help and version as they are, anything
-/// else as one line that names the option and, if it has one, its environment variable.
-pub fn exit_with(error: &clap::Error) -> ! {
-    use clap::CommandFactory;
-    use clap::error::{ContextKind, ContextValue};
-    if !error.use_stderr()
-        || error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
-    {
-        error.exit();
-    }
-    let text = error.to_string();
-    let said = text.lines().map(str::trim).take_while(|line| !line.is_empty());
-    let line = said.collect::<Vec<_>>().join(" ");
-    let line = line.trim_start_matches("error: ");
-    let option = match error.get(ContextKind::InvalidArg) {
-        Some(ContextValue::String(option)) => option.split(' ').next().unwrap_or_default(),
-        _ => "",
-    };
-    let variable =
-        Cli::command().get_subcommands().flat_map(clap::Command::get_arguments).find_map(|arg| {
-            let name = arg.get_long().filter(|name| option == format!("--{name}"))?;
-            debug_assert!(!name.is_empty());
-            arg.get_env().map(|env| format!(" ({})", env.to_string_lossy()))
-        });
-    let hint = "; see strandline --help";
-    let _ = std::io::Write::write_all(
-        &mut std::io::stderr(),
-        format!("strandline: {line}{}{hint}\n", variable.unwrap_or_default()).as_bytes(),
-    );
-    std::process::exit(error.exit_code())
 }
 
 fn parse_time(text: &str) -> Result<Timestamp, String> {

@@ -1,6 +1,7 @@
 //! How to reach a cluster, and every librdkafka setting with its reason.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
@@ -153,26 +154,58 @@ impl fmt::Debug for KafkaConfig {
     }
 }
 
+/// The protocols that librdkafka takes in front of a broker's address.
+const PROTOCOLS: &[&str] = &["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"];
+
 fn check_brokers(text: &str) -> Result<String, KafkaConfigError> {
     let brokers: Vec<&str> = text.split(',').map(str::trim).filter(|b| !b.is_empty()).collect();
     if brokers.is_empty() {
         return Err(KafkaConfigError::Brokers("it is empty".to_owned()));
     }
     for broker in &brokers {
-        let address = broker.split_once("://").map_or(*broker, |(_, address)| address);
-        // Without a port librdkafka takes 9092; an IPv6 address stands in brackets.
-        let (host, port) = match address.rsplit_once(':') {
-            Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
-            _ => (address, None),
-        };
-        if host.is_empty() || host.contains(|c: char| c.is_whitespace() || c == '@') {
-            return Err(KafkaConfigError::Brokers(format!("{broker:?} has no host")));
+        // Not quoted: a password may stand there.
+        if broker.contains('@') {
+            let problem = "an entry has a user in it, who belongs in STRANDLINE_KAFKA_PROPERTIES";
+            return Err(KafkaConfigError::Brokers(problem.to_owned()));
         }
-        if port.is_some_and(|port| !port.parse::<u16>().is_ok_and(|port| port > 0)) {
-            return Err(KafkaConfigError::Brokers(format!("{broker:?} has no valid port")));
-        }
+        check_broker(broker)
+            .map_err(|problem| KafkaConfigError::Brokers(format!("{broker:?} {problem}")))?;
     }
     Ok(brokers.join(","))
+}
+
+fn check_broker(broker: &str) -> Result<(), &'static str> {
+    let address = match broker.split_once("://") {
+        Some((protocol, address)) => {
+            let known = PROTOCOLS.iter().any(|known| protocol.eq_ignore_ascii_case(known));
+            if known { address } else { return Err("is no address of a broker, but a URL") }
+        }
+        None => broker,
+    };
+    // Without a port librdkafka takes 9092; an IPv6 address stands in brackets.
+    let (host, port) = match address.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (address, None),
+    };
+    let in_brackets = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    if in_brackets.is_none() && host.contains(':') {
+        return Err(
+            "has more than one colon; an IPv6 address stands in brackets, as in [::1]:9092",
+        );
+    }
+    let fits = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+    let is_host = match in_brackets {
+        // A zone may follow, as in fe80::1%eth0.
+        Some(v6) => v6.split('%').next().is_some_and(|ip| ip.parse::<Ipv6Addr>().is_ok()),
+        None => !host.is_empty() && host.chars().all(fits),
+    };
+    if !is_host {
+        return Err("has no valid host");
+    }
+    match port {
+        Some(port) if !port.parse::<u16>().is_ok_and(|port| port > 0) => Err("has no valid port"),
+        _ => Ok(()),
+    }
 }
 
 /// Cuts `name=value,name=value` apart, `\,` and `\\` taken for what they stand for.
@@ -271,12 +304,44 @@ mod tests {
 
     #[test]
     fn brokers_are_checked() {
-        for good in ["a", "a:9092", " a:1 , b:2,", "SSL://a:9093", "[::1]:9092", "[::1]"] {
+        for good in [
+            "a",
+            "a:9092",
+            " a:1 , b:2,",
+            "SSL://a:9093",
+            "sasl_ssl://a",
+            "[::1]:9092",
+            "[fe80::1%eth0]",
+            "10.0.0.1:9092",
+            "kafka-0.kafka_headless.prod.svc:9092",
+        ] {
             assert!(check_brokers(good).is_ok(), "{good}");
         }
-        for bad in ["", " , ", ":9092", "a:b", "a:0", "a:70000", "a b:1", "user:x@a:1"] {
+        for (bad, part) in [
+            ("", "it is empty"),
+            (" , ", "it is empty"),
+            (":9092", "valid host"),
+            ("a:b", "valid port"),
+            ("a:0", "valid port"),
+            ("a:70000", "valid port"),
+            ("a:", "valid port"),
+            ("a b:1", "valid host"),
+            ("sasl_ssl://user:hunter3@a:1", "an entry has a user in it"),
+            ("http://a:9092", "but a URL"),
+            ("kafka://a:9092", "but a URL"),
+            ("://a:9092", "but a URL"),
+            ("a:1,https://b:2", "\"https://b:2\""),
+            ("a:9092/topic", "valid port"),
+            ("a/topic", "valid host"),
+            ("a:9092;b:9092", "more than one colon"),
+            ("::1", "in brackets"),
+            ("[::g]:9092", "valid host"),
+            ("[::1", "more than one colon"),
+        ] {
             let error = check_brokers(bad).expect_err(bad).to_string();
             assert!(error.starts_with("STRANDLINE_KAFKA_BROKERS: "), "{error}");
+            assert!(error.contains(part) && !error.contains("hunter3"), "{bad}: {error}");
+            assert!(error.ends_with("write it as in broker-1:9092,broker-2:9092"), "{error}");
         }
     }
 

@@ -7,23 +7,10 @@ use std::process::{Output, Stdio};
 use serde_json::Value;
 
 use crate::harness::{HOUR, TestApp, TestTopic, at, record};
-use crate::process::{Serving, strandline};
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).expect("UTF-8")
-}
+use crate::process::{Serving, folder, strandline, text};
 
 fn window<'a>(topic: &'a str, start: &'a str, end: &'a str) -> Vec<&'a str> {
     vec!["snapshot", "--topic", topic, "--start", start, "--end", end]
-}
-
-/// A folder that the unprivileged server can get to as well.
-fn folder() -> tempfile::TempDir {
-    use std::os::unix::fs::PermissionsExt;
-    let folder = tempfile::tempdir().expect("a folder");
-    let open = std::fs::Permissions::from_mode(0o755);
-    std::fs::set_permissions(folder.path(), open).expect("permissions");
-    folder
 }
 
 #[tokio::test]
@@ -78,11 +65,14 @@ async fn exit_codes_and_errors_of_one_line() {
         (window("t", "2025-07-29", &end), "date without a time"),
         (window("a/b", &start, &end), "--topic"),
         (vec!["snapshot", "--topic", "t"], "--start"),
+        (vec!["snapshot", "--topic", "t"], "see strandline snapshot --help"),
         (vec!["serve", "--listen", "0.0.0.0:0"], "STRANDLINE_LISTEN"),
         (vec!["serve", "--lease-seconds", "x"], "STRANDLINE_LEASE_SECONDS"),
         (vec!["serve", "--storage-url", "nonsense"], "STRANDLINE_STORAGE_URL"),
         (vec!["serve", "--listen", "127.0.0.1:0", "--kafka-properties", "no.such=1"], "no.such"),
         (with("--kafka-brokers", "broker:port"), "STRANDLINE_KAFKA_BROKERS"),
+        (with("--kafka-brokers", "http://a:9092"), "as in broker-1:9092,broker-2:9092"),
+        (with("--data-dir", "/proc/none"), "strandline: STRANDLINE_DATA_DIR: "),
         (with("--kafka-properties", "auto.offset.reset=latest"), "it is always error"),
         (with("--kafka-properties", "sasl.password=hunter,2"), "entry 2 has no ="),
         (with("--kafka-properties", no_such_file), "ssl.ca.location failed"),
@@ -99,6 +89,14 @@ async fn exit_codes_and_errors_of_one_line() {
     let (code, help, _) = run(&["serve", "--help"]);
     assert_eq!(code, Some(0));
     assert!(help.contains("STRANDLINE_KAFKA_BROKERS"));
+    let (code, help, _) = run(&["snapshot", "--help"]);
+    assert_eq!(code, Some(0));
+    assert!(help.contains("Example") && help.contains("Exit codes") && help.contains("RFC 3339"));
+    let (code, version, _) = run(&["--version"]);
+    assert_eq!(
+        (code, version),
+        (Some(0), format!("strandline {}\n", strandline::settings::VERSION))
+    );
     let (code, document, _) = run(&["openapi"]);
     assert_eq!(code, Some(0));
     assert_eq!(document, strandline::api::openapi_json());
@@ -143,6 +141,19 @@ async fn serve_brings_its_own_postgres_and_ends_well() {
     let path = snapshot["links"]["self"].as_str().expect("a path");
     let (status, again) = crate::harness::answer(http.get(format!("{}{path}", serving.url))).await;
     assert_eq!((status, &again["result"]), (200, &snapshot["result"]));
+}
+
+#[test]
+fn variables_that_are_no_setting_are_warned_of() {
+    let folder = folder();
+    let mut command = strandline(&["openapi"], folder.path());
+    command.env("STRANDLINE_KAFKA_BROKER", "a:1").env("STRANDLINE_TEST_MODE", "1");
+    let output = command.output().expect("it runs");
+    let errors = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{errors}");
+    assert!(errors.contains("WARN") && errors.lines().count() == 1, "{errors}");
+    let hint = "STRANDLINE_KAFKA_BROKER is no setting and does nothing; did you mean STRANDLINE_KAFKA_BROKERS?";
+    assert!(errors.contains(hint), "{errors}");
 }
 
 #[test]

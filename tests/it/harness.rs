@@ -94,6 +94,13 @@ async fn new_database() -> (Database, String) {
     panic!("the template stays in use");
 }
 
+/// The URL of a database of our own, in which nothing is.
+pub async fn empty_database() -> String {
+    let name = format!("empty_{}", Uuid::new_v4().simple());
+    sql(&database("postgres"), &format!("CREATE DATABASE {name}")).await;
+    database_url(&name)
+}
+
 /// Errors fail a run at once, so that a test sees them.
 pub const DEFAULT_LIMITS: WorkLimits = WorkLimits {
     lease_seconds: 30,

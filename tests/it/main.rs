@@ -17,6 +17,7 @@ mod leases;
 mod loss;
 mod overlap;
 mod process;
+mod replicas;
 mod rows;
 mod schema;
 mod sealing;

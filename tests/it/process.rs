@@ -1,8 +1,8 @@
 //! The program in a process of its own, as a person or Kubernetes starts it.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Lines};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -21,6 +21,67 @@ pub fn strandline(arguments: &[&str], folder: &Path) -> Command {
     command
 }
 
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("UTF-8")
+}
+
+/// A folder that the unprivileged server can get to as well.
+pub fn folder() -> tempfile::TempDir {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().expect("a folder");
+    let open = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(folder.path(), open).expect("permissions");
+    folder
+}
+
+/// A server that was started and may not serve yet.
+pub struct Starting {
+    child: Child,
+    lines: Lines<BufReader<ChildStderr>>,
+}
+
+impl Starting {
+    /// Starts a server on a free port, with these settings.
+    pub fn launch(folder: &Path, settings: &[(&str, &str)]) -> Self {
+        let mut command = strandline(&["serve", "--listen", "127.0.0.1:0"], folder);
+        command.envs(settings.iter().copied());
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("it starts");
+        let lines = BufReader::new(child.stderr.take().expect("its log")).lines();
+        Starting { child, lines }
+    }
+
+    pub fn until_serving(self) -> Serving {
+        let mut serving = self.until_it_says("serves http://");
+        let log = serving.log();
+        let (_, after) = log.rsplit_once("serves ").expect("it was just said");
+        serving.url = after.split_whitespace().next().expect("a URL").to_owned();
+        serving
+    }
+
+    /// Waits for words in its log. It may not serve yet: there is no URL.
+    pub fn until_it_says(self, words: &str) -> Serving {
+        let Starting { child, mut lines } = self;
+        let log = Arc::new(Mutex::new(String::new()));
+        let keep = |log: &Mutex<String>, line: &str| {
+            let mut log = log.lock().expect("nobody panicked");
+            log.push_str(line);
+            log.push('\n');
+        };
+        let said = lines.by_ref().map_while(Result::ok).any(|line| {
+            keep(&log, &line);
+            line.contains(words)
+        });
+        // Its log is read on, so that it never waits for us.
+        let reading = log.clone();
+        std::thread::spawn(move || {
+            lines.map_while(Result::ok).for_each(|line| keep(&reading, &line));
+        });
+        let serving = Serving { child, url: String::new(), log };
+        assert!(said, "it does not say {words:?}:\n{}", serving.log());
+        serving
+    }
+}
+
 /// A server in a process of its own; killed when dropped.
 pub struct Serving {
     child: Child,
@@ -35,28 +96,7 @@ impl Serving {
 
     /// With these settings; returns when it serves.
     pub fn start_with(folder: &Path, settings: &[(&str, &str)]) -> Self {
-        let mut command = strandline(&["serve", "--listen", "127.0.0.1:0"], folder);
-        command.envs(settings.iter().copied());
-        let mut child = command.stderr(Stdio::piped()).spawn().expect("it starts");
-        let mut lines = BufReader::new(child.stderr.take().expect("its log")).lines();
-        let log = Arc::new(Mutex::new(String::new()));
-        let keep = |log: &Mutex<String>, line: &str| {
-            let mut log = log.lock().expect("nobody panicked");
-            log.push_str(line);
-            log.push('\n');
-        };
-        let url = lines.by_ref().map_while(Result::ok).find_map(|line| {
-            keep(&log, &line);
-            let (_, after) = line.split_once("serves http://")?;
-            Some(format!("http://{}", after.split_whitespace().next()?))
-        });
-        // Its log is read on, so that it never waits for us.
-        let reading = log.clone();
-        std::thread::spawn(move || {
-            lines.map_while(Result::ok).for_each(|line| keep(&reading, &line));
-        });
-        let url = url.unwrap_or_else(|| panic!("it does not serve:\n{}", log.lock().expect("it")));
-        Serving { child, url, log }
+        Starting::launch(folder, settings).until_serving()
     }
 
     /// Sends a signal by its name, such as `TERM`.

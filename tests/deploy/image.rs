@@ -1,0 +1,90 @@
+//! Dockerfile and .dockerignore.
+
+use std::fs;
+
+use crate::{check_pinned, path, text};
+
+/// The instructions, continued lines joined, without comments.
+fn instructions() -> Vec<String> {
+    let lines = text("Dockerfile");
+    let lines = lines.lines().filter(|line| !line.trim_start().starts_with('#'));
+    let joined = lines.collect::<Vec<_>>().join("\n").replace("\\\n", " ");
+    joined.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()
+}
+
+fn of(name: &str) -> Vec<String> {
+    let prefix = format!("{name} ");
+    let all = instructions();
+    all.iter().filter_map(|line| line.strip_prefix(&prefix)).map(|l| l.trim().to_owned()).collect()
+}
+
+#[test]
+fn it_is_built_with_the_rust_that_we_ask_for() {
+    let stages = of("FROM");
+    let images: Vec<&str> = stages.iter().filter_map(|stage| stage.split(' ').next()).collect();
+    let manifest = text("Cargo.toml");
+    let wanted = manifest.lines().find_map(|line| line.strip_prefix("rust-version = "));
+    let wanted = wanted.expect("rust-version").trim_matches('"');
+    assert!(images[0].starts_with(&format!("rust:{wanted}-")), "{images:?}");
+    check_pinned(images[0]);
+    // Of both stages one Debian: the program is linked against its libraries.
+    let release =
+        |image: &str| image.rsplit(['-', ':']).find(|part| *part != "slim").map(str::to_owned);
+    assert_eq!(release(images[0]), release(images[1]));
+    let builds =
+        of("RUN").iter().filter(|run| run.contains("cargo build --locked --release")).count();
+    assert_eq!(builds, 1);
+    // The faults of the tests stay in the tests.
+    assert!(!of("RUN").iter().any(|run| run.contains("features")));
+}
+
+#[test]
+fn it_has_what_building_needs() {
+    // As scripts/install.sh does, but for what only tests and the demo use, and what the image
+    // with Rust has.
+    let built = of("RUN").first().cloned().expect("a first step");
+    for package in ["g++", "make", "pkg-config", "libssl-dev", "zlib1g-dev", "perl"] {
+        assert!(text("scripts/install.sh").contains(package), "{package} is not needed any more");
+        assert!(built.split(' ').any(|word| word == package), "{package} is missing");
+    }
+}
+
+#[test]
+fn it_does_not_run_as_root() {
+    assert_eq!(of("USER"), ["65532:65532"]);
+    assert_eq!(of("ENTRYPOINT"), [r#"["strandline"]"#]);
+    assert_eq!(of("CMD"), [r#"["serve"]"#]);
+    assert!(of("HEALTHCHECK")[0].ends_with(r#"CMD ["strandline", "health"]"#));
+    assert_eq!(of("EXPOSE"), ["8080"]);
+    assert!(of("ENV")[0].contains("STRANDLINE_LISTEN=0.0.0.0:8080"));
+}
+
+#[test]
+fn the_context_is_what_the_build_reads() {
+    let ignore = text(".dockerignore");
+    let mut lines = ignore.lines().filter(|line| !line.starts_with('#'));
+    assert_eq!(lines.next(), Some("*"), "nothing that is not named");
+    let let_in: Vec<&str> = lines.filter_map(|line| line.strip_prefix('!')).collect();
+    for name in &let_in {
+        assert!(path(name).exists(), "{name} is not there");
+    }
+    for needed in ["Cargo.toml", "Cargo.lock", "build.rs", "src", "migrations"] {
+        assert!(let_in.contains(&needed), "{needed} does not get into the image");
+    }
+    // What the sources take in from elsewhere has to get in as well.
+    let mut folders = vec![path("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("a folder") {
+            let file = entry.expect("an entry").path();
+            if file.is_dir() {
+                folders.push(file);
+                continue;
+            }
+            let source = fs::read_to_string(&file).expect("UTF-8");
+            for reads in ["include_str!(\"../..", "include_bytes!(\"../..", "CARGO_MANIFEST_DIR"] {
+                let code = source.split("#[cfg(test)]").next().unwrap_or_default();
+                assert!(!code.contains(reads), "{} reads from outside of src", file.display());
+            }
+        }
+    }
+}
