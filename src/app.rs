@@ -29,6 +29,9 @@ use crate::store::{Store, StoreError};
 const REQUESTS_END_WITHIN: Duration = Duration::from_secs(8);
 const TASKS_END_WITHIN: Duration = Duration::from_secs(10);
 
+/// How long a server that starts waits for its database.
+const DATABASE_STARTS_WITHIN: Duration = Duration::from_secs(60);
+
 /// How often the private PostgreSQL is looked after.
 const TEND_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -85,7 +88,8 @@ impl AppError {
         AppError::Setting { name, problem: problem.to_string() }
     }
 
-    fn io(attempt: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+    /// The system refuses what was attempted.
+    pub fn io(attempt: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let attempt = attempt.into();
         |source| AppError::Io { attempt, source }
     }
@@ -218,7 +222,7 @@ pub async fn serve(settings: ServeSettings) -> Result<(), AppError> {
     let listener = std::net::TcpListener::bind(settings.listen)
         .map_err(AppError::io(format!("listen on {} (STRANDLINE_LISTEN)", settings.listen)))?;
     let mut state = tokio::select! {
-        state = State::open(&settings.database, Sharing::Refuse) => state?,
+        state = open_patiently(&settings.database) => state?,
         // Another replica's migration may take minutes, and the first process of a container
         // does not even end at a SIGTERM that it does not listen for.
         signal = stop_signal() => {
@@ -230,6 +234,22 @@ pub async fn serve(settings: ServeSettings) -> Result<(), AppError> {
     let served = run(&settings, &mut state, shells, listener).await;
     state.close();
     served
+}
+
+/// Waits for a Postgres that is not up yet: it may have been started at the same moment.
+async fn open_patiently(settings: &DatabaseSettings) -> Result<State, AppError> {
+    let started = std::time::Instant::now();
+    loop {
+        match State::open(settings, Sharing::Refuse).await {
+            Err(AppError::Db(error))
+                if error.is_retryable() && started.elapsed() < DATABASE_STARTS_WITHIN =>
+            {
+                tracing::warn!(%error, "waiting for the database");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            opened => return opened,
+        }
+    }
 }
 
 /// With nobody asked who they are, only this machine may call.

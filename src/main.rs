@@ -10,10 +10,20 @@ use strandline::{api, foreground, health, telemetry};
 /// The exit code of wrong usage, settings included; clap's own too.
 const WRONG_USAGE: u8 = 2;
 
-/// The runtime's main future stays on the process's main thread: the private PostgreSQL is
-/// tied to the thread that starts it.
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&AppError::io("start the runtime")(error)),
+    };
+    // The main future stays on this thread: the private PostgreSQL is tied to the thread that
+    // starts it.
+    let code = runtime.block_on(run());
+    // A thread that is in a call to a broker that hangs does not keep the process.
+    runtime.shutdown_background();
+    code
+}
+
+async fn run() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => settings::exit_with(&error),
