@@ -2,10 +2,12 @@
 
 use serde_json::Value;
 use strandline::db::{self, TaskKind};
+use strandline::job::WorkLimits;
 use uuid::Uuid;
 
-use crate::harness::{DEFAULT_LIMITS, HOUR, TestApp, TestTopic, count_files, record};
-use strandline::job::WorkLimits;
+use crate::harness::{
+    DEFAULT_LIMITS, HOUR, TestApp, TestTopic, count_files, record, until_someone_waits,
+};
 
 async fn cancel(app: &TestApp, snapshot: &Value) -> (u16, Value) {
     let path = snapshot["links"]["self"].as_str().expect("a path");
@@ -120,4 +122,27 @@ async fn there_is_nothing_to_cancel_where_there_is_no_snapshot() {
         app.post(&format!("/v1/snapshots/{}/cancel", Uuid::now_v7()), &Value::Null).await;
     assert_eq!((status, &problem["code"]), (404, &"NOT_FOUND".into()));
     assert_eq!(app.post("/v1/snapshots/x/cancel", &Value::Null).await.0, 404);
+}
+
+/// A worker is just making tasks: those too go with the run.
+#[tokio::test]
+async fn tasks_that_are_being_made_go_as_well() {
+    let app = TestApp::spawn().await;
+    let topic = topic_of_400().await;
+    let (_, asked) = app.ask(&topic.name, 0, HOUR).await;
+    let mut client = app.db().client().await.expect("a connection");
+    let planning = client.transaction().await.expect("begun");
+    let make = "WITH plan AS (SELECT * FROM tasks FOR UPDATE)
+        INSERT INTO tasks (snapshot_id, run, kind) SELECT snapshot_id, run, 'read' FROM plan";
+    assert_eq!(planning.execute(make, &[]).await.expect("made"), 1);
+    let cancelling = cancel(&app, &asked);
+    tokio::pin!(cancelling);
+    tokio::select! {
+        answer = &mut cancelling => panic!("it did not wait: {answer:?}"),
+        () = until_someone_waits(&app) => {}
+    }
+    planning.commit().await.expect("committed");
+    assert_eq!(cancelling.await.0, 202);
+    let left = client.query_one("SELECT count(*) FROM tasks", &[]).await.expect("counted");
+    assert_eq!(left.get::<_, i64>(0), 0);
 }

@@ -274,6 +274,16 @@ pub async fn expire_leases(app: &TestApp) {
     client.batch_execute(sql).await.expect("expired");
 }
 
+/// Returns when a statement waits for a lock: Postgres says so.
+pub async fn until_someone_waits(app: &TestApp) {
+    let client = app.db().client().await.expect("a connection");
+    let sql = "SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    while client.query_one(sql, &[]).await.expect("asked").get::<_, i64>(0) == 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
 /// The status and the body, which is JSON or empty.
 pub async fn answer(request: reqwest::RequestBuilder) -> (u16, Value) {
     let response = request.send().await.expect("an answer");

@@ -261,3 +261,28 @@ async fn a_run_that_ended_leaves_no_tasks_and_keeps_its_progress() {
     assert_eq!(snapshot["progress"]["records"], 2);
     assert!(snapshot["progress"]["bytes"].as_i64() > Some(0));
 }
+
+#[tokio::test]
+async fn a_zombie_can_not_write_while_another_has_its_task() {
+    let app = TestApp::spawn().await;
+    let topic = TestTopic::create(1, &[]).await;
+    topic.produce(&[record(0, 0, "a"), record(0, HOUR, "end")]).await;
+    let zombie = died_before_reading(&app, &topic.name).await;
+    expire_leases(&app).await;
+    let heir = claim(&app).await.expect("free again");
+    let key = zombie.topic_key.expect("planned");
+    let commit = async |task: &ClaimedTask| {
+        let (segments, progress) = ([segment(0, 1)], Progress::default());
+        db::commit_file(app.db(), task, key, None, &segments, progress, LastOfTask::Yes)
+            .await
+            .expect("an answer")
+    };
+    assert_eq!(commit(&zombie).await, CommitOutcome::LeaseLost);
+    // A token given out twice, as after a failover that lost the last commits.
+    let mut twin = zombie.clone();
+    twin.lease.token = heir.lease.token;
+    assert_eq!(commit(&twin).await, CommitOutcome::LeaseLost);
+    let renewed = db::renew_lease(app.db(), zombie.lease, 30, Progress::default()).await;
+    assert_eq!(renewed.expect("an answer"), LeaseState::Lost);
+    assert_eq!(commit(&heir).await, CommitOutcome::Committed);
+}

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::harness::{
     DAY, DEFAULT_LIMITS, HOUR, TestApp, TestTopic, count_files, expire_leases, record,
+    until_someone_waits,
 };
 
 /// An orphan is one at once.
@@ -91,18 +92,9 @@ async fn a_commit_that_is_under_way_is_waited_for() {
     commit.query(lock, &[&task.lease.task_id]).await.expect("locked");
     let sweeping = sweep(&app);
     tokio::pin!(sweeping);
-    // It is at the lock: Postgres says that it waits.
-    let waits = async {
-        let watcher = app.db().client().await.expect("a connection");
-        let sql = "SELECT count(*) FROM pg_stat_activity
-            WHERE datname = current_database() AND wait_event_type = 'Lock'";
-        while watcher.query_one(sql, &[]).await.expect("asked").get::<_, i64>(0) == 0 {
-            tokio::task::yield_now().await;
-        }
-    };
     tokio::select! {
         swept = &mut sweeping => panic!("it did not wait: {swept}"),
-        () = waits => {}
+        () = until_someone_waits(&app) => {}
     }
     let insert = "INSERT INTO files (id, topic, object_name, records, bytes, sha256, snapshot_id,
             run, task_id, attempt_id)
