@@ -1,5 +1,18 @@
 //! Real processes, real services, real faults: whatever dies, stops or hangs, what is stored
 //! is what Kafka had, once.
 
+mod check;
+mod dice;
+mod faults;
+mod files;
+mod fleet;
+mod leaders;
+mod oracle;
 mod proxy;
 mod proxy_tests;
+mod random;
+mod replica;
+mod requests;
+mod services;
+mod stored;
+mod topics;

@@ -119,6 +119,11 @@ impl Proxy {
         *self.shared.trap.lock().await = Some(trap);
     }
 
+    /// Takes the trap away again, if it was not sprung.
+    pub async fn disarm(&self) {
+        *self.shared.trap.lock().await = None;
+    }
+
     pub fn counts(&self) -> Counts {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let Shared { connections, hurt, sprung, .. } = &*self.shared;
