@@ -31,7 +31,7 @@ export KAFKA_HEAP=${KAFKA_HEAP:-256m} KAFKA_TIER=${KAFKA_TIER:-1}
 port() { echo $((BASE + ($1 - 1) * PORTS_EACH + $2)); }
 
 broker_properties() {
-  local n=$1 voters= peer
+  local n=$1 voters="" peer
   for ((peer = 1; peer <= BROKERS; peer++)); do voters+=${voters:+,}$peer@127.0.0.1:$(port "$peer" 1); done
   cat <<PROPERTIES
 node.id=$n
@@ -85,7 +85,7 @@ down() {
 }
 
 environment() {
-  local n lane direct= lanes= one
+  local n lane direct="" lanes="" one
   read_base
   for ((n = 1; n <= BROKERS; n++)); do direct+=${direct:+,}127.0.0.1:$(port "$n" 0); done
   for lane in 1 2; do

@@ -83,13 +83,13 @@ impl Scene {
     /// Kills, stops and ends replicas until the time is over, and brings all back.
     pub async fn hurt_processes(&self, mut dice: Dice) {
         while self.goes_on() {
-            self.pause(dice.millis(500, 4000)).await;
+            self.pause(dice.millis(300, 2500)).await;
             if !self.goes_on() {
                 return;
             }
             let number = dice.roll(self.fleet.replicas.len() as u64) as usize;
             let kind = dice.roll(10);
-            let (held, wait) = (dice.millis(0, 4000), dice.millis(100, 6000));
+            let (held, wait) = (dice.millis(0, 3000), dice.millis(100, 5000));
             match kind {
                 0..=3 => self.kill(number, held).await,
                 4..=6 => self.stop_and_go_on(number, wait).await,
@@ -148,7 +148,7 @@ impl Scene {
     /// Hurts services and the ways to them until the time is over, and heals all.
     pub async fn hurt_services(&self, mut dice: Dice) {
         while self.goes_on() {
-            self.pause(dice.millis(300, 3000)).await;
+            self.pause(dice.millis(200, 1500)).await;
             if !self.goes_on() {
                 return;
             }
@@ -165,7 +165,7 @@ impl Scene {
     }
 
     async fn hurt_kafka(&self, dice: &mut Dice) {
-        let (mode, hold) = (mode(dice), dice.millis(500, 8000));
+        let (mode, hold) = (mode(dice), dice.millis(300, 6000));
         let one = dice.roll(BROKERS as u64) as usize;
         let all = dice.one_in(3);
         let which = if all { "all brokers".to_owned() } else { format!("broker {}", one + 1) };
@@ -179,7 +179,7 @@ impl Scene {
     }
 
     async fn hurt_postgres(&self, dice: &mut Dice) {
-        let (mode, hold) = (mode(dice), dice.millis(500, 8000));
+        let (mode, hold) = (mode(dice), dice.millis(300, 6000));
         let one = dice.roll(self.fleet.postgres.len() as u64) as usize;
         let all = dice.one_in(3);
         let which = if all { "all replicas".to_owned() } else { format!("replica {one}") };

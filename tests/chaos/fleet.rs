@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 
 use crate::proxy::{Proxy, Target};
 use crate::replica::{Launch, Replica};
-use crate::services::{Lane, TestDatabase};
+use crate::services::{Claim, Lane, TestDatabase};
 
 /// A password that must not turn up anywhere.
 pub const SECRET: &str = "f4e-hunter-7c1";
@@ -45,11 +45,12 @@ pub struct Fleet {
     folder: PathBuf,
     keep: std::sync::atomic::AtomicBool,
     http: reqwest::Client,
+    _claim: Claim,
 }
 
 impl Fleet {
     /// Starts all replicas at once, on a database that is still empty.
-    pub async fn start(name: &str, settings: FleetSettings) -> Arc<Self> {
+    pub async fn start(name: &str, settings: FleetSettings, claim: Claim) -> Arc<Self> {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let lane = Lane::take().await;
         let database = TestDatabase::create().await;
@@ -80,9 +81,10 @@ impl Fleet {
             folder: root,
             keep: true.into(),
             http: reqwest::Client::builder()
-                .timeout(Duration::from_secs(20))
+                .timeout(Duration::from_secs(15))
                 .build()
                 .expect("a client"),
+            _claim: claim,
         });
         let starts = (0..settings.replicas).map(|number| fleet.restart(number));
         futures_util::future::join_all(starts).await;

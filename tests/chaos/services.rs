@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use uuid::Uuid;
 
 use crate::proxy::{Mode, Proxy, Target};
@@ -77,6 +77,26 @@ impl Lane {
         for proxy in &self.proxies {
             proxy.set(mode);
         }
+    }
+}
+
+static SERVICES: RwLock<()> = RwLock::const_new(());
+
+/// How a test uses the services.
+pub enum Claim {
+    /// They are left alone.
+    Shared(#[expect(dead_code, reason = "held")] RwLockReadGuard<'static, ()>),
+    /// They are killed: nobody else can use them meanwhile.
+    Alone(#[expect(dead_code, reason = "held")] RwLockWriteGuard<'static, ()>),
+}
+
+impl Claim {
+    pub async fn shared() -> Self {
+        Claim::Shared(SERVICES.read().await)
+    }
+
+    pub async fn alone() -> Self {
+        Claim::Alone(SERVICES.write().await)
     }
 }
 
