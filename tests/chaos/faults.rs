@@ -159,7 +159,7 @@ impl Scene {
                 14 => self.kill_broker(&mut dice).await,
                 15..=16 => self.move_some_leaders(&mut dice).await,
                 17 => self.kill_postgres(&mut dice).await,
-                _ => self.delete_records(&mut dice).await,
+                18.. => self.delete_records(&mut dice).await,
             }
         }
     }
@@ -267,7 +267,7 @@ impl Scene {
         let topic = dice.pick(&self.topics);
         let partition = dice.roll(topic.partitions as u64) as i32;
         let known = self.oracle.read_up_to(&topic.name, partition);
-        let below = known * dice.between(10, 90) as i64 / 100;
+        let below = known * dice.between(40, 100) as i64 / 100;
         match topic.delete_below(partition, below).await {
             Ok(()) => self
                 .journal

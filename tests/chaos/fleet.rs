@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::Mutex;
 
 use crate::proxy::{Proxy, Target};
@@ -181,11 +181,6 @@ impl Fleet {
         answer
     }
 
-    /// Asks for a window in milliseconds since the epoch.
-    pub async fn ask(&self, topic: &str, start: i64, end: i64) -> Value {
-        self.post("/v1/snapshots", window_request(topic, start, end)).await
-    }
-
     /// All pages of a list.
     pub async fn list(&self, path: &str) -> Vec<Value> {
         let (mut items, mut cursor) = (Vec::new(), String::new());
@@ -229,10 +224,6 @@ pub struct Request<'a> {
 
 pub fn time(millis: i64) -> String {
     strandline::snapshot::Timestamp::from_millis(millis).to_string()
-}
-
-pub fn window_request(topic: &str, start: i64, end: i64) -> Value {
-    json!({"topic": topic, "window_start": time(start), "window_end": time(end)})
 }
 
 fn environment(

@@ -41,7 +41,7 @@ pub fn leader(topic: &str, partition: i32) -> Option<i32> {
 fn refused(what: &str, code: Option<&[u8]>) -> Result<()> {
     match code {
         Some([0, 0]) => Ok(()),
-        code => Err(Error::new(ErrorKind::Other, format!("can't {what}: code {code:?}"))),
+        code => Err(Error::other(format!("can't {what}: code {code:?}"))),
     }
 }
 

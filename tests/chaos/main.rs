@@ -1,6 +1,7 @@
 //! Real processes, real services, real faults: whatever dies, stops or hangs, what is stored
 //! is what Kafka had, once.
 
+mod audit;
 mod check;
 mod dice;
 mod faults;
@@ -13,6 +14,8 @@ mod proxy_tests;
 mod random;
 mod replica;
 mod requests;
+mod scenarios;
 mod services;
+mod stage;
 mod stored;
 mod topics;

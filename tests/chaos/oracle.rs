@@ -85,13 +85,6 @@ pub struct Log {
 }
 
 impl Log {
-    /// The first offset that is not older, as a broker finds it that has everything. Control
-    /// records are stamped by the wall clock, which is later than all windows of topics that
-    /// have any.
-    pub fn boundary(&self, time: i64) -> Option<i64> {
-        (0..self.end).find(|offset| self.all.get(offset).is_none_or(|at| *at >= time))
-    }
-
     pub fn committed_in(&self, start: i64, end: i64) -> impl Iterator<Item = (i64, &Kept)> {
         self.committed.range(start..end.max(start)).map(|(offset, kept)| (*offset, kept))
     }

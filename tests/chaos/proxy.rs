@@ -331,7 +331,10 @@ async fn pump(
         }
         match now {
             Mode::Delay(delay) => tokio::time::sleep(delay).await,
-            Mode::Slow(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            Mode::Slow(rate) => {
+                let takes = piece.len() as f64 / rate.max(1) as f64;
+                tokio::time::sleep(Duration::from_secs_f64(takes)).await;
+            }
             Mode::Blackhole => {
                 if !link.lost.swap(true, Ordering::Relaxed) {
                     link.shared.hurt.fetch_add(1, Ordering::Relaxed);

@@ -1,19 +1,16 @@
 //! The random run: everything at once, from one seed, for as long as asked; and when it is
 //! over, everything is looked at.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::check::{Boundaries, Shown, check_chains, check_coverage, check_snapshot, show};
+use crate::audit::{Audit, audit};
+use crate::check::{Shown, show};
 use crate::dice::{Dice, seed};
 use crate::faults::{Journal, Scene};
-use crate::files;
-use crate::fleet::{Fleet, FleetSettings, ORPHAN_GRACE_SECONDS, SEAL_INTERVAL_SECONDS, SECRET};
+use crate::fleet::{Fleet, FleetSettings};
 use crate::oracle::{Logs, Oracle};
-use crate::replica;
 use crate::requests::{PATIENCE, Told, ask, see_files, see_snapshot, watch};
 use crate::services::Claim;
-use crate::stored::{check_files, segments};
 use crate::topics::{Kind, Topic, Writers};
 
 /// What `CHAOS_MINUTES` says; a part of a minute is fine.
@@ -59,9 +56,9 @@ async fn whatever_happens_what_is_stored_is_what_kafka_had_once() {
     tokio::task::spawn_blocking(|| writers.finish()).await.expect("the writers");
 
     let all = settle(&scene, &told).await;
-    let Scene { fleet, topics, oracle, journal, .. } = scene;
+    let Scene { fleet, oracle, journal, .. } = scene;
     let logs = tokio::task::spawn_blocking(|| oracle.finish()).await.expect("the oracle");
-    let report = look_at_everything(&fleet, &journal, &topics, &logs, &all, &told).await;
+    let report = look_at_everything(&fleet, &journal, &logs, &all, &told).await;
     let faults = journal.faults();
     let differences = journal.differences();
     let lines = [
@@ -124,93 +121,29 @@ async fn settle(scene: &Scene, told: &Told) -> Vec<Shown> {
 async fn look_at_everything(
     fleet: &Fleet,
     journal: &Journal,
-    topics: &[Topic],
     logs: &Logs,
     all: &[Shown],
     told: &Told,
 ) -> String {
+    let Audit { looked, links, differences } = audit(fleet, logs, all).await;
+    differences.into_iter().for_each(|what| journal.differs(what));
     let client = fleet.database.client().await.expect("a connection");
-    let mut differ = Vec::new();
-    let segments = segments(&client, &mut differ).await;
-    let boundaries = Boundaries::of(logs);
-    for shown in all {
-        check_snapshot(shown, logs, &boundaries, &segments, &mut differ);
-    }
-    let links = check_chains(all, &mut differ);
-    check_coverage(fleet, all, logs, &segments, &mut differ).await;
-    let looked = check_files(&client, &fleet.store(), &segments, logs, &mut differ).await;
-    check_failures(&client, &mut differ).await;
-    if replica::has_setting("--orphan-grace-seconds") {
-        check_orphans(fleet, &client, &mut differ).await;
-    }
-    check_logs(fleet, &mut differ);
-    differ.into_iter().for_each(|what| journal.differs(what));
     let count = "SELECT count(*), count(*) FILTER (WHERE outcome = 'failed'),
         count(*) FILTER (WHERE outcome = 'cancelled') FROM runs";
     let runs = client.query_one(count, &[]).await.expect("counts");
     let [runs, failed, cancelled] = [0, 1, 2].map(|column| runs.get::<_, i64>(column));
-    let lost: i64 = all.iter().filter_map(|s| s.snapshot["result"]["lost_offsets"].as_i64()).sum();
+    let sum = |name: &str| -> i64 {
+        all.iter().filter_map(|shown| shown.snapshot["result"][name].as_i64()).sum()
+    };
     format!(
-        "  topics {}, snapshots {}, runs {runs} ({failed} failed for lost data, {cancelled} cancelled), links of chains {links}\n  files checked {}, rows checked {}, bytes {}, lost offsets reported {lost}, sealed results compared {}",
-        topics.len(),
+        "  snapshots {}, runs {runs} ({failed} failed for lost data, {cancelled} cancelled), pairs that touch {links}\n  files checked {}, rows checked {}, bytes {}, sealed results compared {}\n  lost offsets {}, uncertain starts {}, late events {}, all of them as expected",
         all.len(),
         looked.files,
         looked.rows,
         looked.bytes,
         told.sealed.lock().expect("no panic").len(),
+        sum("lost_offsets"),
+        sum("uncertain_partitions"),
+        sum("out_of_window_records"),
     )
-}
-
-/// Runs fail only because the request wanted lost data to be a failure.
-async fn check_failures(client: &tokio_postgres::Client, differ: &mut Vec<String>) {
-    let sql = "SELECT snapshot_id::text, run, error::text FROM runs
-        WHERE outcome = 'failed' AND error->>'code' <> 'DATA_LOST'";
-    for row in client.query(sql, &[]).await.expect("runs") {
-        let (id, run, error): (String, i32, Option<String>) = (row.get(0), row.get(1), row.get(2));
-        differ.push(format!("run {run} of {id} failed: {error:?}"));
-    }
-}
-
-/// When the grace is over, nothing is left in the store that is not named.
-async fn check_orphans(fleet: &Fleet, client: &tokio_postgres::Client, differ: &mut Vec<String>) {
-    let patience = Duration::from_secs(ORPHAN_GRACE_SECONDS + 4 * SEAL_INTERVAL_SECONDS + 10);
-    let started = Instant::now();
-    loop {
-        let sql = "SELECT object_name FROM files";
-        let rows = client.query(sql, &[]).await.expect("the files");
-        let mut named: BTreeMap<String, ()> = rows.iter().map(|row| (row.get(0), ())).collect();
-        let orphans: Vec<String> = files::names(&fleet.store())
-            .into_iter()
-            .filter(|name| named.remove(name).is_none())
-            .collect();
-        if orphans.is_empty() {
-            return;
-        }
-        if started.elapsed() > patience {
-            differ.push(format!(
-                "{} orphans are left: {:?}",
-                orphans.len(),
-                &orphans[..orphans.len().min(3)]
-            ));
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
-}
-
-/// No panic, no defect and no secret in any log.
-fn check_logs(fleet: &Fleet, differ: &mut Vec<String>) {
-    for name in files::names(fleet.folder()) {
-        if !name.ends_with(".log") {
-            continue;
-        }
-        let text = std::fs::read(fleet.folder().join(&name)).expect("a log");
-        let text = String::from_utf8_lossy(&text).into_owned();
-        for line in text.lines() {
-            let bad = ["panicked", "defect of strandline", SECRET];
-            if name != "journal.log" && bad.iter().any(|bad| line.contains(bad)) {
-                differ.push(format!("{name}: {line}"));
-            }
-        }
-    }
 }
