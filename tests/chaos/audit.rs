@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::check::{Boundaries, Shown, check_chains, check_coverage, check_snapshot};
-use crate::files;
 use crate::fleet::{Fleet, ORPHAN_GRACE_SECONDS, SEAL_INTERVAL_SECONDS, SECRET};
+use crate::objects::files_below;
 use crate::oracle::Logs;
 use crate::replica;
 use crate::stored::{Looked, check_files, segments};
@@ -30,7 +30,7 @@ pub async fn audit(fleet: &Fleet, logs: &Logs, all: &[Shown]) -> Audit {
     }
     let links = check_chains(all, &mut differ);
     check_coverage(fleet, all, logs, &segments, &mut differ).await;
-    let looked = check_files(&client, &fleet.store(), &segments, logs, &mut differ).await;
+    let looked = check_files(&client, &fleet.objects, &segments, logs, &mut differ).await;
     check_failures(&client, &mut differ).await;
     if replica::has_setting("--orphan-grace-seconds") {
         check_orphans(fleet, &client, &mut differ).await;
@@ -58,7 +58,7 @@ async fn check_orphans(fleet: &Fleet, client: &tokio_postgres::Client, differ: &
         let rows = client.query(sql, &[]).await.expect("the files");
         let named: BTreeSet<String> = rows.iter().map(|row| row.get(0)).collect();
         let orphans: Vec<String> =
-            files::names(&fleet.store()).into_iter().filter(|name| !named.contains(name)).collect();
+            fleet.objects.names().await.into_iter().filter(|name| !named.contains(name)).collect();
         if orphans.is_empty() {
             return;
         }
@@ -76,7 +76,7 @@ async fn check_orphans(fleet: &Fleet, client: &tokio_postgres::Client, differ: &
 
 /// No panic, no defect and no secret in any log.
 fn check_logs(fleet: &Fleet, differ: &mut Vec<String>) {
-    for name in files::names(fleet.folder()) {
+    for name in files_below(fleet.folder()) {
         if !name.ends_with(".log") {
             continue;
         }

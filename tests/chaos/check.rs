@@ -135,8 +135,9 @@ fn overlap(start: i64, end: i64, low: i64) -> i64 {
     (end - start.max(low)).max(0)
 }
 
-/// Both ends are what a broker that still has everything would answer; or, where records were
-/// deleted before anyone looked, the first offset that was left, which is said.
+/// Both ends are what a broker that still has everything would answer. Or, where records were
+/// deleted before anyone looked, what one answers that has only the rest: then the start is
+/// uncertain, unless an older record is seen just below it.
 fn check_range(
     asked: &Asked,
     row: &Value,
@@ -148,11 +149,12 @@ fn check_range(
     let ends = [("start_offset", asked.start), ("end_offset", asked.end)];
     for (name, at) in ends {
         let (found, expected) = (number(row, name), boundaries.at(&asked.topic, partition, at));
-        let deleted_before = expected < found && found <= log.low;
-        if found != expected && !deleted_before {
+        let first_of_rest = (log.low..found).all(|offset| log.is_older(offset, at));
+        if found < expected || found > expected && !first_of_rest {
             say(format!("{name} should be {expected}, low watermark {}: {row}", log.low));
         }
-        if name == "start_offset" && found > expected && row["start_uncertain"] != true {
+        let shown = log.is_older(found - 1, at) || row["start_uncertain"] == true;
+        if name == "start_offset" && found > expected && !shown {
             say(format!("events from {expected} on were gone, and it is not said: {row}"));
         }
     }

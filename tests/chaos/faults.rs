@@ -153,6 +153,7 @@ impl Scene {
                 return;
             }
             match dice.roll(20) {
+                0..=2 if self.fleet.objects.proxy().is_some() => self.hurt_store(&mut dice).await,
                 0..=6 => self.hurt_kafka(&mut dice).await,
                 7..=11 => self.hurt_postgres(&mut dice).await,
                 12..=13 => self.cut_commit(&mut dice).await,
@@ -192,6 +193,13 @@ impl Scene {
             false => vec![&self.fleet.postgres[one]],
         };
         self.hold(&hurt, mode, hold).await;
+    }
+
+    async fn hurt_store(&self, dice: &mut Dice) {
+        let (mode, hold) = (mode(dice), dice.millis(300, 6000));
+        let kind = format!("way to the store: {}", name(mode));
+        self.journal.fault(&kind, &format!("{mode:?} {hold:?}"));
+        self.hold(&self.fleet.objects.proxy().into_iter().collect::<Vec<_>>(), mode, hold).await;
     }
 
     async fn hold(&self, proxies: &[&Proxy], mode: Mode, time: Duration) {

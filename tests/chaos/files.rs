@@ -1,7 +1,5 @@
 //! The files themselves, read by nothing of Strandline's.
 
-use std::path::Path;
-
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, types};
 use bytes::Bytes;
@@ -78,23 +76,4 @@ fn headers_of(array: &dyn Array, row: usize) -> Vec<(String, Option<Vec<u8>>)> {
     (0..headers.len())
         .map(|at| (key.as_string::<i32>().value(at).to_owned(), binary(value, at)))
         .collect()
-}
-
-/// The names of all files below a folder, relative to it.
-pub fn names(root: &Path) -> Vec<String> {
-    let (mut names, mut folders) = (Vec::new(), vec![root.to_owned()]);
-    while let Some(folder) = folders.pop() {
-        let Ok(entries) = std::fs::read_dir(&folder) else { continue };
-        for entry in entries {
-            let path = entry.expect("an entry").path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                let name = path.strip_prefix(root).expect("below the root");
-                names.push(name.to_str().expect("UTF-8").to_owned());
-            }
-        }
-    }
-    names.sort();
-    names
 }

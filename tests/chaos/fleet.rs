@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tokio::sync::Mutex;
 
+use crate::objects::Objects;
 use crate::proxy::{Proxy, Target};
 use crate::replica::{Launch, Replica};
 use crate::services::{Claim, Lane, TestDatabase};
@@ -38,6 +39,7 @@ pub struct Fleet {
     pub settings: FleetSettings,
     pub lane: Lane,
     pub database: TestDatabase,
+    pub objects: Objects,
     /// The way of each replica to PostgreSQL.
     pub postgres: Vec<Proxy>,
     pub replicas: Vec<Mutex<Option<Replica>>>,
@@ -56,25 +58,26 @@ impl Fleet {
         let database = TestDatabase::create().await;
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/chaos").join(name);
         let _ = std::fs::remove_dir_all(&root);
-        std::fs::create_dir_all(root.join("store")).expect("a folder");
+        std::fs::create_dir_all(&root).expect("a folder");
+        let objects = Objects::open(root.join("store")).await;
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let mut postgres = Vec::new();
         for _ in 0..settings.replicas {
             let target = Target::Unix(database.socket());
             postgres.push(Proxy::start(any, target).await.expect("a port"));
         }
-        let storage = url::Url::from_directory_path(root.join("store")).expect("a path");
         let launches = (0..settings.replicas)
             .map(|number| Launch {
                 name: format!("replica {number}"),
                 log: root.join(format!("replica-{number}.log")),
-                settings: environment(&settings, &lane, &database, &postgres[number], &storage),
+                settings: environment(&settings, &lane, &database, &postgres[number], &objects),
             })
             .collect();
         let fleet = Arc::new(Fleet {
             settings,
             lane,
             database,
+            objects,
             postgres,
             replicas: (0..settings.replicas).map(|_| Mutex::new(None)).collect(),
             launches,
@@ -94,10 +97,6 @@ impl Fleet {
     /// Where logs and files are.
     pub fn folder(&self) -> &Path {
         &self.folder
-    }
-
-    pub fn store(&self) -> PathBuf {
-        self.folder.join("store")
     }
 
     /// All went well: what is on the disk may go.
@@ -231,15 +230,14 @@ fn environment(
     lane: &Lane,
     database: &TestDatabase,
     postgres: &Proxy,
-    storage: &url::Url,
+    objects: &Objects,
 ) -> Vec<(&'static str, String)> {
     let FleetSettings { workers, lease_seconds, target_file_bytes, .. } = settings;
     let url = format!("postgres://strandline:{SECRET}@{}/{}", postgres.address(), database.name);
-    vec![
+    let mut settings = vec![
         ("STRANDLINE_LISTEN", "127.0.0.1:0".to_owned()),
         ("STRANDLINE_DATABASE_URL", url),
         ("STRANDLINE_KAFKA_BROKERS", lane.brokers()),
-        ("STRANDLINE_STORAGE_URL", storage.to_string()),
         ("STRANDLINE_WORKERS", workers.to_string()),
         ("STRANDLINE_LEASE_SECONDS", lease_seconds.to_string()),
         ("STRANDLINE_TARGET_FILE_BYTES", target_file_bytes.to_string()),
@@ -247,5 +245,7 @@ fn environment(
         ("STRANDLINE_GRACE_SECONDS", "5".to_owned()),
         ("STRANDLINE_ORPHAN_GRACE_SECONDS", ORPHAN_GRACE_SECONDS.to_string()),
         ("STRANDLINE_LOG", "info".to_owned()),
-    ]
+    ];
+    settings.extend(objects.settings());
+    settings
 }

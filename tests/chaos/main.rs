@@ -8,6 +8,8 @@ mod faults;
 mod files;
 mod fleet;
 mod leaders;
+mod measure;
+mod objects;
 mod oracle;
 mod proxy;
 mod proxy_tests;

@@ -85,6 +85,12 @@ pub struct Log {
 }
 
 impl Log {
+    /// Whether a record is older than a time. A control record never is: it is stamped by the
+    /// wall clock, which is later than all windows of topics that have any.
+    pub fn is_older(&self, offset: i64, time: i64) -> bool {
+        self.all.get(&offset).is_some_and(|at| *at < time)
+    }
+
     pub fn committed_in(&self, start: i64, end: i64) -> impl Iterator<Item = (i64, &Kept)> {
         self.committed.range(start..end.max(start)).map(|(offset, kept)| (*offset, kept))
     }

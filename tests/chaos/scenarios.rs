@@ -174,19 +174,19 @@ async fn the_look_at_everything_finds_what_is_wrong() {
     let client = stage.fleet.database.client().await.expect("a connection");
     let first = "SELECT object_name FROM files ORDER BY 1 LIMIT 1";
     let name: String = client.query_one(first, &[]).await.expect("a file").get(0);
-    let path = stage.fleet.store().join(&name);
-    let content = std::fs::read(&path).expect("the file");
+    let objects = &stage.fleet.objects;
+    let content = objects.read(&name).await.expect("the file");
     let finds = async |what: &str| {
         let differences = stage.audit().await.differences;
         assert!(differences.iter().any(|line| line.contains(what)), "{what}: {differences:?}");
     };
     let mut changed = content.clone();
     changed[content.len() / 2] ^= 1;
-    std::fs::write(&path, changed).expect("written");
+    objects.write(&name, changed).await;
     finds("is not what was recorded").await;
-    std::fs::remove_file(&path).expect("removed");
-    finds("No such file").await;
-    std::fs::write(&path, content).expect("written");
+    objects.remove(&name).await;
+    finds(&format!("{name}: ")).await;
+    objects.write(&name, content).await;
     let shrink = "UPDATE segments SET offsets = int8range(lower(offsets), upper(offsets) - 1)
         WHERE id = (SELECT min(id) FROM segments)";
     client.batch_execute(shrink).await.expect("changed");

@@ -1,9 +1,9 @@
 //! What is stored: the rows of PostgreSQL and the files that they name, against the oracle.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use crate::files;
+use crate::objects::Objects;
 use crate::oracle::{Kept, Logs};
 
 /// A stretch of offsets that is stored.
@@ -58,7 +58,7 @@ pub async fn segments(client: &tokio_postgres::Client, differ: &mut Vec<String>)
 /// its segments: all of them, nothing else, byte by byte. And no event is anywhere else.
 pub async fn check_files(
     client: &tokio_postgres::Client,
-    store: &Path,
+    objects: &Objects,
     segments: &Segments,
     logs: &Logs,
     differ: &mut Vec<String>,
@@ -67,7 +67,7 @@ pub async fn check_files(
     let mut expected = expected_rows(segments, logs, differ);
     for file in recorded(client).await {
         looked.files += 1;
-        let content = match std::fs::read(store.join(&file.name)) {
+        let content = match objects.read(&file.name).await {
             Ok(content) => content,
             Err(error) => {
                 differ.push(format!("{}: {error}", file.name));
