@@ -7,7 +7,6 @@ use crate::check::{Boundaries, Shown, check_chains, check_coverage, check_snapsh
 use crate::fleet::{Fleet, ORPHAN_GRACE_SECONDS, SEAL_INTERVAL_SECONDS, SECRET};
 use crate::objects::files_below;
 use crate::oracle::Logs;
-use crate::replica;
 use crate::stored::{Looked, check_files, segments};
 
 /// What was looked at.
@@ -32,9 +31,7 @@ pub async fn audit(fleet: &Fleet, logs: &Logs, all: &[Shown]) -> Audit {
     check_coverage(fleet, all, logs, &segments, &mut differ).await;
     let looked = check_files(&client, &fleet.objects, &segments, logs, &mut differ).await;
     check_failures(&client, &mut differ).await;
-    if replica::has_setting("--orphan-grace-seconds") {
-        check_orphans(fleet, &client, &mut differ).await;
-    }
+    check_orphans(fleet, &client, &mut differ).await;
     check_logs(fleet, &mut differ);
     Audit { looked, links, differences: differ }
 }

@@ -122,13 +122,14 @@ async fn replicas_share_the_work_of_one_window() {
 
 /// How long one window takes, from the request to the end.
 async fn one_window(replicas: usize, megabytes: u64, mode: Mode) -> Duration {
-    let bytes = 4000;
+    let bytes = 1000;
     let each = (megabytes * 1_000_000) as usize / bytes / 6;
     let settings = FleetSettings {
         replicas,
         workers: 1,
         lease_seconds: 30,
-        target_file_bytes: megabytes * 1_000_000 / 24,
+        // About two dozen tasks, by the size that a plan takes events to have.
+        target_file_bytes: (each as u64 * 6 * 256 / 24).max(4096),
     };
     let stage = Stage::new("speed", settings, Events { partitions: 6, each, bytes }).await;
     stage.fleet.lane.set(mode);
@@ -137,11 +138,11 @@ async fn one_window(replicas: usize, megabytes: u64, mode: Mode) -> Duration {
     stage.until_sealed(&id, WITHIN).await;
     let took = started.elapsed();
     stage.fleet.lane.set(Mode::Pass);
-    let sql = "SELECT count(DISTINCT split_part(worker, '/', 1)), count(*) FROM tasks WHERE kind = 'read'";
-    let row = stage.until(sql, ROOM).await;
-    let (sharing, tasks): (i64, i64) = (row.get(0), row.get(1));
-    assert!(tasks >= 6, "{tasks} tasks");
-    assert_eq!(sharing, replicas as i64, "replicas that did some of {tasks} tasks");
+    let files = stage.manifest().await.len();
+    assert!(files >= 12, "{files} files");
+    for (number, stored) in stage.records_stored().await.into_iter().enumerate() {
+        assert!(stored > 0, "replica {number} has done nothing of {files} files");
+    }
     stage.finish().await;
     took
 }

@@ -114,12 +114,6 @@ impl Drop for Replica {
     }
 }
 
-/// Whether `strandline serve` knows an option.
-pub fn has_setting(option: &str) -> bool {
-    let help = Command::new(env!("CARGO_BIN_EXE_strandline")).args(["serve", "--help"]).output();
-    String::from_utf8_lossy(&help.expect("it runs").stdout).contains(option)
-}
-
 /// The address in the log, from a place on.
 fn serving(log: &PathBuf, from: u64) -> Option<String> {
     let mut file = File::open(log).expect("the log");

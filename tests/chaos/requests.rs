@@ -142,7 +142,6 @@ async fn send(
         200 | 202 => Some(answer),
         // Draining, or without its database.
         503 => None,
-        404 if path.ends_with("/cancel") => None,
         _ => {
             scene.journal.differs(format!("POST {path}: {status} {answer}"));
             None

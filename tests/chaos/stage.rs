@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::audit::{Audit, audit};
 use crate::check::show;
 use crate::dice::Dice;
-use crate::fleet::{Fleet, FleetSettings};
+use crate::fleet::{Fleet, FleetSettings, Request};
 use crate::oracle::Oracle;
 use crate::requests::Asked;
 use crate::services::{self, Claim};
@@ -114,6 +114,21 @@ impl Stage {
             pids.push(place.lock().await.as_ref().map(|replica| replica.pid()));
         }
         pids
+    }
+
+    /// How many events each replica has stored, by its own metrics.
+    pub async fn records_stored(&self) -> Vec<u64> {
+        let mut stored = Vec::new();
+        for number in 0..self.fleet.replicas.len() {
+            let request = Request { path: "/metrics", body: None };
+            let (_, metrics) = self.fleet.send(number, &request).await.expect("metrics");
+            let text = metrics.as_str().expect("text");
+            let value = text.lines().find_map(|line| {
+                line.strip_prefix("strandline_records_stored_total ")?.parse().ok()
+            });
+            stored.push(value.expect("a counter"));
+        }
+        stored
     }
 
     /// What is stored, in words that can be compared.
