@@ -9,6 +9,9 @@ use crate::objects::files_below;
 use crate::oracle::Logs;
 use crate::stored::{Looked, check_files, segments};
 
+/// Says which database the store belongs to: no data, and no orphan.
+const OWNER: &str = ".strandline-owner";
+
 /// What was looked at.
 pub struct Audit {
     pub looked: Looked,
