@@ -102,7 +102,7 @@ async fn another_replica_takes_over_at_once_from_one_that_is_asked_to_end() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replicas_share_the_work_of_one_window() {
-    let megabytes = number("CHAOS_MEGABYTES", 6);
+    let megabytes = number("CHAOS_MEGABYTES", 2);
     for (name, mode) in [
         ("the machine is the limit", Mode::Pass),
         ("1 MB/s a connection to Kafka is the limit", Mode::Slow(1_000_000)),
