@@ -19,6 +19,7 @@ chaos: install ## kill, stop and cut off everything for CHAOS_MINUTES (10), from
 
 lint: ## clippy, warnings are errors
 	@cargo clippy --locked --all-targets -- -D warnings
+	@cargo clippy --locked --test chaos -- -D warnings
 
 fmt: ## format the code
 	@cargo fmt --all

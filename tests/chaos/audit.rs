@@ -58,7 +58,7 @@ async fn check_orphans(fleet: &Fleet, client: &tokio_postgres::Client, differ: &
         let rows = client.query(sql, &[]).await.expect("the files");
         let named: BTreeSet<String> = rows.iter().map(|row| row.get(0)).collect();
         let orphans: Vec<String> =
-            fleet.objects.names().await.into_iter().filter(|name| !named.contains(name)).collect();
+            fleet.objects.names().await.into_iter().filter(|name| !named.contains(name) && name != OWNER).collect();
         if orphans.is_empty() {
             return;
         }
