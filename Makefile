@@ -1,6 +1,6 @@
 # Strandline: `make` lists the targets. The work is done by scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help install build test lint fmt openapi demo down clean-demo services-up services-down
+.PHONY: help install build test chaos lint fmt openapi demo down clean-demo services-up services-down
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 - \2/p' Makefile | awk -F' - ' '{ printf "%-22s %s\n", $$1, $$2 }'
@@ -14,8 +14,12 @@ build: install ## build the program in the release profile
 test: ## all checks and tests, with a real Kafka and PostgreSQL; ARGS=... goes to cargo test
 	@scripts/test.sh $(ARGS)
 
+chaos: install ## kill, stop and cut off everything for CHAOS_MINUTES (10), from CHAOS_SEED if given
+	@scripts/chaos.sh
+
 lint: ## clippy, warnings are errors
 	@cargo clippy --locked --all-targets -- -D warnings
+	@cargo clippy --locked --test chaos -- -D warnings
 
 fmt: ## format the code
 	@cargo fmt --all

@@ -3,7 +3,7 @@
 # NOT for data that matters: fsync is off, so a power cut may leave it unreadable.
 #
 #   scripts/postgres.sh start    makes the cluster if need be, starts it, waits until ready
-#   scripts/postgres.sh stop     fast shutdown
+#   scripts/postgres.sh stop     fast shutdown; `stop immediate` one that leaves recovery to do
 #   scripts/postgres.sh wipe     stops and deletes it
 #   scripts/postgres.sh status   one line; exit code 1 when stopped
 #   scripts/postgres.sh url      a URL for STRANDLINE_DATABASE_URL (user strandline, no password)
@@ -15,6 +15,7 @@
 #                                     may not go there
 #   POSTGRES_BIN                      folder with initdb and postgres (else the newest one is found)
 #   POSTGRES_MAX_CONNECTIONS  300
+#   POSTGRES_EXTRA                    more lines for postgresql.conf, \n between them; later ones win
 #
 # PostgreSQL refuses to run as root; started by root it runs as postgres, or else nobody.
 # shellcheck source-path=SCRIPTDIR source=lib.sh
@@ -78,6 +79,7 @@ max_connections = ${POSTGRES_MAX_CONNECTIONS:-300}
 fsync = off
 synchronous_commit = off
 full_page_writes = off
+$(printf '%b' "${POSTGRES_EXTRA:-}")
 CONF
   mv "$DIR/data.new" "$DIR/data"
 }
@@ -116,7 +118,7 @@ start() {
 
 stop() {
   local mode
-  for mode in fast immediate; do
+  for mode in "$@"; do
     server_pid >/dev/null || return 0
     BIN=$(find_postgres) || die "PostgreSQL's server programs are missing"
     as_owner "$BIN/pg_ctl" -D "$DIR/data" -m "$mode" -w -t 30 stop >"$STATE/pg_ctl.log" 2>&1 </dev/null || true
@@ -125,7 +127,7 @@ stop() {
 }
 
 wipe() {
-  stop
+  stop fast immediate
   if [ -n "$DIR" ]; then
     case $DIR in
       "$STATE/cluster" | /tmp/strandline-pg-*) rm -rf "$DIR" ;;
@@ -147,7 +149,7 @@ locked() {
 read_folder
 case ${1:-} in
   start) locked start ;;
-  stop) [ ! -d "$STATE" ] || locked stop ;;
+  stop) [ ! -d "$STATE" ] || locked stop "${2:-fast}" immediate ;;
   wipe) [ ! -d "$STATE" ] || locked wipe ;;
   status)
     pid=$(server_pid) || { echo "PostgreSQL is stopped"; exit 1; }

@@ -5,12 +5,13 @@
 #
 # Installs what is missing, starts a real Kafka and a real PostgreSQL (see
 # services.sh) while it compiles, checks scripts, formatting and lints, runs all
-# tests, stops what it started, and ends with one line: "N passed, N failed". The
-# exit code is 0 only if every step went well and at least one test ran. Services
-# that were up before (make services-up) are used and left alone, which saves some
-# seconds.
+# tests, then, if no arguments are given, a short run of tests/chaos (see chaos.sh),
+# stops what it started, and ends with one line: "N passed, N failed". The exit code
+# is 0 only if every step went well and at least one test ran. Services that were up
+# before (make services-up) are used and left alone, which saves some seconds.
 #
-# Settings: STRANDLINE_TEST_STATE (see services.sh); cargo's own, such as CARGO_TARGET_DIR.
+# Settings: STRANDLINE_TEST_STATE (see services.sh), CHAOS_MINUTES (1) and CHAOS_SEED (see
+# chaos.sh); cargo's own, such as CARGO_TARGET_DIR.
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$ROOT"
@@ -26,12 +27,12 @@ FAILED=()       # names of the phases that failed
 
 cleanup() {
   trap '' INT TERM HUP
-  [ -z "$GROUP" ] || kill -TERM -- "-$GROUP" 2>/dev/null || true
-  [ -z "$SERVICES_PID" ] || wait "$SERVICES_PID" || true
-  if [ $SERVICES_OURS = 1 ]; then
-    SERVICES_OURS=0
-    scripts/services.sh down || true
+  if [ -n "$GROUP" ]; then
+    kill -TERM -- "-$GROUP" 2>/dev/null || true
+    wait "$GROUP" || true # it may have services of its own to stop
   fi
+  [ -z "$SERVICES_PID" ] || wait "$SERVICES_PID" || true
+  stop_services || true
   rm -f "$OUTPUT" "$SERVICES_LOG"
 }
 trap cleanup EXIT
@@ -84,6 +85,22 @@ wait_for_services() {
 
 run_tests() { cargo test --locked --no-fail-fast "$@" 2>&1 | tee "$OUTPUT"; }
 
+run_chaos() { CHAOS_MINUTES=${CHAOS_MINUTES:-1} scripts/chaos.sh 2>&1 | tee -a "$OUTPUT"; }
+
+# tests/chaos is not among what cargo takes by itself.
+lints() {
+  cargo clippy --locked --all-targets -- -D warnings &&
+    cargo clippy --locked --test chaos -- -D warnings
+}
+
+build() { cargo test --locked --no-run && cargo test --locked --no-run --test chaos; }
+
+stop_services() {
+  [ $SERVICES_OURS = 1 ] || return 0
+  SERVICES_OURS=0
+  scripts/services.sh down
+}
+
 main() {
   phase "install" scripts/install.sh || return 0
   phase "rust components" rust_components || return 0
@@ -104,12 +121,15 @@ main() {
 
   phase "scripts" check_scripts || true
   phase "format" cargo fmt --all -- --check || true
-  phase "lints" cargo clippy --locked --all-targets -- -D warnings || true
-  phase "build" cargo test --locked --no-run || return 0
+  phase "lints" lints || true
+  phase "build" build || return 0
   phase "services" wait_for_services || return 0
   SERVICES_PID=
   eval "$(scripts/services.sh env)"
   phase "tests" run_tests "$@" || true
+  [ $# = 0 ] || return 0
+  stop_services || true # three brokers are enough
+  phase "chaos" run_chaos || true
 }
 
 main "$@"

@@ -42,13 +42,37 @@ struct Unanswered {
 
 impl KafkaClient {
     /// What a window means now in each of `partitions`, in their order. Watermarks are asked
-    /// first, then the boundary of the window's end, then that of its start: what arrives,
-    /// or goes, in between is skipped by neither.
+    /// first, then the boundary of the window's end, then that of its start: what arrives in
+    /// between is skipped by neither. What goes in between would pass for older than both, so
+    /// the low watermarks are asked again, and all of it where one has moved.
     ///
     /// # Errors
     /// [`KafkaError::NoLeader`], [`KafkaError::TopicNotFound`] and the others: no partition
     /// is left out, nor answered halfway.
     pub fn look(
+        &self,
+        topic: &TopicName,
+        partitions: &[i32],
+        window: &Window,
+    ) -> Result<Vec<PartitionLook>, KafkaError> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let looks = self.look_once(topic, partitions, window)?;
+            let lows = self.ask(topic, partitions, Question::LowWatermark)?;
+            let moved = looks.iter().zip(lows).find(|(look, low)| look.low_watermark != *low);
+            match moved {
+                None => return Ok(looks),
+                Some(_) if tries < TRIES => {}
+                Some((look, low)) => {
+                    let reason = format!("low watermark {}, then {low}", look.low_watermark);
+                    return Err(inconsistent(topic, look.partition, reason));
+                }
+            }
+        }
+    }
+
+    fn look_once(
         &self,
         topic: &TopicName,
         partitions: &[i32],

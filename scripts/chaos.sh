@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# chaos.sh: tests/chaos on three brokers and a PostgreSQL of their own (`make chaos`).
+#
+#   scripts/chaos.sh [NAME …]   all tests, or those whose names hold one of the words
+#
+# Replicas are killed, stopped and cut off, brokers and PostgreSQL die, and everything that
+# is stored is compared with what Kafka had. The random run says its seed and ends with a
+# report. What it leaves behind when it fails is in target/chaos/SEED; with everything in
+# order nothing is left. A cluster that is up (scripts/cluster.sh up) is used and left alone.
+#
+# Settings:
+#   CHAOS_MINUTES   10   how long the random run goes on
+#   CHAOS_SEED           one run's seed, to draw the same faults and requests again
+#   CHAOS_ROUNDS    1    how often the measurements are repeated
+# shellcheck source-path=SCRIPTDIR source=lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+cd "$ROOT"
+
+CLUSTER_OURS=0
+GROUP= # process group of the tests: replicas included, also those that are stopped
+
+# shellcheck disable=SC2317  # the trap calls it
+cleanup() {
+  trap '' INT TERM HUP
+  [ -z "$GROUP" ] || kill -KILL -- "-$GROUP" 2>/dev/null || true
+  if [ $CLUSTER_OURS = 1 ]; then scripts/cluster.sh down || true; fi
+}
+trap cleanup EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+case ${1:-} in -h | --help) usage "${BASH_SOURCE[0]}"; exit 0 ;; esac
+export CHAOS_MINUTES=${CHAOS_MINUTES:-10}
+cargo test --locked --no-run --test chaos
+if ! scripts/cluster.sh env >/dev/null 2>&1; then
+  CLUSTER_OURS=1
+  scripts/cluster.sh up </dev/null
+fi
+eval "$(scripts/cluster.sh env)"
+
+status=0
+set -m
+# Two at a time: there are two ways to the brokers.
+cargo test --locked --test chaos -- --nocapture --test-threads 2 "$@" </dev/null &
+GROUP=$!
+set +m
+wait "$GROUP" || status=$?
+if [ $status != 0 ]; then
+  scripts/cluster.sh save target/chaos/services-of-a-failed-run
+  echo "logs of what failed: target/chaos" >&2
+fi
+exit $status
