@@ -48,6 +48,18 @@ impl Store {
         Store::open_by(url, &Client::from_env())
     }
 
+    /// As [`Store::open`], with `settings` in the environment's place.
+    ///
+    /// # Errors
+    /// [`StoreError::Setting`].
+    pub fn open_with(
+        url: &str,
+        settings: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Store, StoreError> {
+        let settings = settings.into_iter().collect();
+        Store::open_by(url, &Client { settings, ..Client::from_env() })
+    }
+
     pub(super) fn open_by(url: &str, client: &Client) -> Result<Store, StoreError> {
         open::open(url, client).map(|place| Store(Arc::new(place)))
     }
