@@ -1,9 +1,9 @@
 # Strandline: `make` lists the targets. The work is done by scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help install build test lint fmt openapi demo down clean-demo services-up services-down
+.PHONY: help install build test test-s3 lint fmt openapi demo down clean-demo services-up services-down
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 - \2/p' Makefile | awk -F' - ' '{ printf "%-22s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1 - \2/p' Makefile | awk -F' - ' '{ printf "%-22s %s\n", $$1, $$2 }'
 
 install: ## install what building and testing need (Debian, Ubuntu; elsewhere says what)
 	@scripts/install.sh
@@ -13,6 +13,9 @@ build: install ## build the program in the release profile
 
 test: ## all checks and tests, with a real Kafka and PostgreSQL; ARGS=... goes to cargo test
 	@scripts/test.sh $(ARGS)
+
+test-s3: ## the stores' tests with a real MinIO, which is built once; ARGS=... goes to cargo test
+	@scripts/test-s3.sh $(ARGS)
 
 lint: ## clippy, warnings are errors
 	@cargo clippy --locked --all-targets -- -D warnings

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # minio.sh: a real MinIO on this machine, the S3 server of the tests, built from the Go
-# module proxy. Needs bash, curl >= 7.75 and, the first time, Go >= 1.21.
+# module proxy. Needs bash, curl >= 7.75 and, the first time, any Go with modules (one that
+# is too old for MinIO fetches a newer one from the same proxy).
 #
 #   scripts/minio.sh fetch    builds the program into the cache (once; minutes, 2 GB while it does)
 #   scripts/minio.sh start    starts it, waits until it is ready, makes the bucket
@@ -21,7 +22,7 @@
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-# The last commit of the open-source edition.
+# The newest that the module proxy has; MinIO gives its releases no version that Go knows.
 VERSION=${MINIO_VERSION:-v0.0.0-20260212201848-7aac2a2c5b7c}
 CACHE=${MINIO_CACHE:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/strandline}
 PROGRAM=$CACHE/minio-$VERSION/minio
@@ -29,15 +30,37 @@ DATA=$(absolute "${MINIO_DATA:-$ROOT/target/minio}")
 PID_FILE=$DATA/pid
 LOG_FILE=$DATA/minio.log
 BUCKET=strandline
+GO_MINOR=24        # the oldest Go 1.x that builds it
+GO_NEWER=go1.24.13 # what is fetched where there is only an older one
 # The server listens on the loopback address only.
 export MINIO_ROOT_USER=strandline MINIO_ROOT_PASSWORD=strandline-secret
 export MINIO_BROWSER=off MINIO_UPDATE=off MINIO_CALLHOME_ENABLE=off
+
+# find_go: sets GO. Modules and objects go to the folders of the environment.
+find_go() {
+  local minor toolchain
+  GO=$(command -v go)
+  minor=$("$GO" version | sed -n 's/^go version go1\.\([0-9]*\).*/\1/p')
+  [ "${minor:-0}" -lt "$GO_MINOR" ] || return 0
+  toolchain=$("$GO" mod download -json "golang.org/toolchain@v0.0.1-$GO_NEWER.$("$GO" env GOOS)-$("$GO" env GOARCH)" |
+    sed -n 's/.*"Dir": "\(.*\)".*/\1/p')
+  [ -d "$toolchain" ] || return 1
+  # What a module brings is not executable.
+  chmod -R u+w "$toolchain"
+  chmod u+x "$toolchain"/bin/* "$toolchain"/pkg/tool/*/*
+  GO=$toolchain/bin/go
+}
+
+build() {
+  find_go || return 1
+  CGO_ENABLED=0 GOTOOLCHAIN=local GOBIN=$1 nice "$GO" install -trimpath -ldflags '-s -w' \
+    "github.com/minio/minio@$VERSION"
+}
 
 # fetch: the program. It appears complete or not at all; a lock lets parallel runs build once.
 fetch() {
   local work attempt
   [ -x "$PROGRAM" ] && return 0
-  have go || die "Go is missing (needed once, to build MinIO): run scripts/install.sh"
   mkdir -p "$CACHE"
   (
     if have flock; then flock 9; fi
@@ -45,11 +68,11 @@ fetch() {
     echo "building MinIO $VERSION from the Go module proxy (once) …"
     work=$CACHE/.minio-build
     # Half of a build is worth keeping for the next attempt, all of it is not.
-    export GOMODCACHE=$work/modules GOCACHE=$work/objects GOBIN=$work/bin
-    export CGO_ENABLED=0 GOFLAGS="${GOFLAGS:-} -modcacherw"
+    export GOMODCACHE=$work/modules GOCACHE=$work/objects GOFLAGS=-modcacherw
+    have go || die "Go is missing (needed once, to build MinIO): run scripts/install.sh --go"
     mkdir -p "$work"
     for attempt in 1 2 3; do
-      if nice go install -trimpath -ldflags '-s -w' "github.com/minio/minio@$VERSION" >"$work/log" 2>&1 </dev/null; then
+      if build "$work/bin" >"$work/log" 2>&1 </dev/null; then
         mkdir -p "$(dirname "$PROGRAM")"
         mv "$work/bin/minio" "$PROGRAM"
         rm -rf "$work"
