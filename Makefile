@@ -1,9 +1,9 @@
 # Strandline: `make` lists the targets. The work is done by scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help install build test chaos lint fmt openapi demo down clean-demo services-up services-down
+.PHONY: help install build test test-s3 chaos lint fmt openapi demo down clean-demo services-up services-down
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 - \2/p' Makefile | awk -F' - ' '{ printf "%-22s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1 - \2/p' Makefile | awk -F' - ' '{ printf "%-22s %s\n", $$1, $$2 }'
 
 install: ## install what building and testing need (Debian, Ubuntu; elsewhere says what)
 	@scripts/install.sh
@@ -16,6 +16,9 @@ test: ## all checks and tests, with a real Kafka and PostgreSQL; ARGS=... goes t
 
 chaos: install ## kill, stop and cut off everything for CHAOS_MINUTES (10), from CHAOS_SEED if given
 	@scripts/chaos.sh
+
+test-s3: ## the stores' tests with a real MinIO, which is built once; ARGS=... goes to cargo test
+	@scripts/test-s3.sh $(ARGS)
 
 lint: ## clippy, warnings are errors
 	@cargo clippy --locked --all-targets -- -D warnings

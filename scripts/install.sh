@@ -3,6 +3,7 @@
 #
 #   scripts/install.sh           installs what is missing (Debian, Ubuntu; root or sudo)
 #   scripts/install.sh --check   only says what is missing
+#   scripts/install.sh --go      also Go, which builds the tests' S3 server (see minio.sh)
 #
 # Does nothing, and quickly, when nothing is missing. Elsewhere it prints what to
 # install and exits with 1. Rust itself is never installed, only asked for.
@@ -10,7 +11,7 @@
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 case ${1:-} in
-  '' | --check) ;;
+  '' | --check | --go) ;;
   *) usage "${BASH_SOURCE[0]}"; exit 2 ;;
 esac
 
@@ -39,7 +40,7 @@ check_rust() {
   fi
 }
 
-find_missing() {
+find_missing() { # the script's option
   MISSING=()
   PACKAGES=()
   have gcc && [ -e /usr/include/stdio.h ] || have clang || need "a C compiler (gcc)" gcc libc6-dev
@@ -53,6 +54,7 @@ find_missing() {
   have curl || need "curl" curl ca-certificates
   find_java >/dev/null || need "a Java runtime, 17 or newer (for the local Kafka)" JRE
   have mvn || need "Maven (fetches Kafka's jars)" maven
+  [ "$1" != --go ] || have go || need "Go (builds the tests' S3 server)" golang-go
   find_postgres >/dev/null || need "PostgreSQL's server programs (initdb, postgres, pg_ctl)" postgresql
 }
 
@@ -114,14 +116,14 @@ may_install() {
 
 status=0
 check_rust || status=1
-find_missing
+find_missing "${1:-}"
 if [ ${#MISSING[@]} -gt 0 ]; then
   print_missing >&2
   if [ "${1:-}" = --check ]; then
     status=1
   elif may_install; then
     install_with_apt
-    find_missing
+    find_missing "${1:-}"
     [ ${#MISSING[@]} = 0 ] || { print_missing >&2; die "still missing after the installation"; }
   else
     status=1

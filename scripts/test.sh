@@ -133,14 +133,7 @@ main() {
 }
 
 main "$@"
-read -r PASSED BROKEN <<<"$(awk '
-  /^test result:/ {
-    for (i = 1; i < NF; i++) {
-      if ($(i + 1) == "passed;") passed += $i
-      if ($(i + 1) == "failed;") failed += $i
-    }
-  }
-  END { print passed + 0, failed + 0 }' "$OUTPUT")"
+read -r PASSED BROKEN <<<"$(count_tests "$OUTPUT")"
 cleanup
 trap - EXIT
 status=0

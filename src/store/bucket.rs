@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use http::{Method, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use object_store::ClientOptions;
 use object_store::aws::AmazonS3;
 use object_store::client::{
@@ -24,6 +24,9 @@ use crate::snapshot::Timestamp;
 
 /// How long a signed request is good for; no longer than it takes to send it.
 const SIGNED_FOR: Duration = Duration::from_secs(60);
+
+const CHECKSUM_MODE: HeaderName = HeaderName::from_static("x-amz-checksum-mode");
+const CHECKSUM: HeaderName = HeaderName::from_static("x-amz-checksum-sha256");
 
 /// A bucket of S3, or of what speaks like it, or of Google.
 #[derive(Debug)]
@@ -102,6 +105,24 @@ impl Bucket {
         }
     }
 
+    /// The checksum that the bucket has of an object: SHA-256 in base64, that of its parts'
+    /// checksums and `-` and their number where it came in parts. `None` if it has none, or
+    /// does not say.
+    pub(super) async fn checksum(&self, location: &Path) -> Option<String> {
+        let Api::S3(client) = &self.api else { return None };
+        let mode = (CHECKSUM_MODE, HeaderValue::from_static("ENABLED"));
+        let options = SignedUrlOptions::new().with_signed_header(mode.0.clone(), mode.1.clone());
+        let url =
+            client.signed_url_opts(Method::HEAD, location, SIGNED_FOR, &options).await.ok()?;
+        let mut request = http::Request::new(HttpRequestBody::empty());
+        *request.method_mut() = Method::HEAD;
+        *request.uri_mut() = url.as_str().parse().ok()?;
+        request.headers_mut().insert(mode.0, mode.1);
+        let answer = self.http.execute(request).await.ok()?;
+        let checksum = answer.headers().get(CHECKSUM)?.to_str().ok()?;
+        answer.status().is_success().then(|| checksum.to_owned())
+    }
+
     /// A GET of the bucket itself.
     async fn request(&self, query: &[(&str, &str)]) -> object_store::Result<HttpRequest> {
         let mut request = http::Request::new(HttpRequestBody::empty());
@@ -113,7 +134,7 @@ impl Bucket {
             Api::Google { client, bucket } => {
                 let credential = client.credentials().get_credential().await?;
                 let token = format!("Bearer {}", credential.bearer);
-                let token = header::HeaderValue::try_from(token).map_err(invalid)?;
+                let token = HeaderValue::try_from(token).map_err(invalid)?;
                 request.headers_mut().insert(header::AUTHORIZATION, token);
                 let mut url = bucket.clone();
                 url.query_pairs_mut().extend_pairs(query);

@@ -4,13 +4,9 @@
 //! never a path of the machine, and of a request the server alone, never what signs it.
 
 use std::error::Error;
-use std::fmt;
-use std::io;
 
-use http::StatusCode;
-use object_store::client::HttpError;
-use url::Url;
-
+use super::Cause;
+use super::cause::chain;
 use crate::snapshot::FailureKind;
 
 /// Why the store did not do what it was asked for.
@@ -59,6 +55,12 @@ pub enum StoreError {
         written: u64,
         /// Bytes that the store says there are.
         found: u64,
+    },
+    /// An object that was just written has other bytes than those that were written.
+    #[error("{name} is not in the storage as it was written: its checksum is another one")]
+    Content {
+        /// The object's name.
+        name: String,
     },
     /// The writer was dropped before it was closed.
     #[error("writing {name} to the storage was given up")]
@@ -122,10 +124,11 @@ impl StoreError {
             | StoreError::Delete { cause, .. }
             | StoreError::Abort { cause, .. }
             | StoreError::Owner(cause)
-            | StoreError::List(cause) => cause.kind,
+            | StoreError::List(cause) => cause.kind(),
             StoreError::Setting(_)
             | StoreError::Link { .. }
             | StoreError::Size { .. }
+            | StoreError::Content { .. }
             | StoreError::Abandoned { .. } => FailureKind::StorageUnavailable,
             StoreError::Name { .. } | StoreError::Lost { .. } => FailureKind::Internal,
         }
@@ -136,110 +139,4 @@ impl StoreError {
     pub fn behind<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a StoreError> {
         chain(error).find_map(|error| error.downcast_ref())
     }
-}
-
-/// What a store said, in one line.
-#[derive(Debug)]
-pub struct Cause {
-    text: String,
-    kind: FailureKind,
-}
-
-impl Cause {
-    /// Of a disk.
-    pub(super) fn local(error: &io::Error) -> Self {
-        let text = match error.kind() {
-            io::ErrorKind::StorageFull => "the disk is full".to_owned(),
-            io::ErrorKind::QuotaExceeded => "the quota on the disk is used up".to_owned(),
-            _ => error.to_string(),
-        };
-        Cause { text, kind: FailureKind::StorageUnavailable }
-    }
-
-    /// Of the object store's client.
-    pub(super) fn of(error: &object_store::Error) -> Self {
-        use object_store::Error::{Generic, NotFound, PermissionDenied, Unauthenticated};
-        if let Some(http) = chain(error).find_map(|e| e.downcast_ref::<HttpError>()) {
-            let text = error.to_string();
-            let url = text.split_once("Error performing ");
-            let url = url.and_then(|(_, rest)| rest.split(' ').nth(1)).unwrap_or_default();
-            return Cause::unanswered(url, http);
-        }
-        // What the client does to a disk fails with the system's own error; what is around it
-        // has the path.
-        if let Some(error) = chain(error).find_map(|e| e.downcast_ref::<io::Error>()) {
-            return Cause::local(error);
-        }
-        let kind = match error {
-            PermissionDenied { .. } | Unauthenticated { .. } => FailureKind::StorageAuth,
-            _ => FailureKind::StorageUnavailable,
-        };
-        let text = answer(error).unwrap_or_else(|| match error {
-            NotFound { .. } => "it is not there".to_owned(),
-            Generic { store: "LocalFileSystem", .. } => "the file is not what it was".to_owned(),
-            _ => one_line(&error.to_string()),
-        });
-        Cause { text, kind }
-    }
-
-    /// No answer came: what is innermost says why. Of the request, the server alone is named.
-    pub(super) fn unanswered(url: &str, error: &HttpError) -> Self {
-        let server = Url::parse(url).ok().map(|url| url.origin().ascii_serialization());
-        let server = server.unwrap_or_else(|| "the store".to_owned());
-        let innermost = chain(error).last().map(ToString::to_string).unwrap_or_default();
-        let text = format!("no answer from {server} ({})", one_line(&innermost));
-        Cause { text, kind: FailureKind::StorageUnavailable }
-    }
-
-    /// An answer that is no success.
-    pub(super) fn status(status: StatusCode, body: &str) -> Self {
-        let kind = match status {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => FailureKind::StorageAuth,
-            _ => FailureKind::StorageUnavailable,
-        };
-        Cause { text: with_details(&status.to_string(), body), kind }
-    }
-
-    /// An answer that makes no sense.
-    pub(super) fn senseless(what: &str) -> Self {
-        let text = format!("the answer is {}", one_line(what));
-        Cause { text, kind: FailureKind::StorageUnavailable }
-    }
-}
-
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
-fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |&error| error.source())
-}
-
-/// What the store answered, if it did.
-fn answer(error: &object_store::Error) -> Option<String> {
-    let text = error.to_string();
-    let (_, answer) = text.split_once("status code: ").or_else(|| text.split_once("response: "))?;
-    let (status, body) = answer.split_once(": ").unwrap_or((answer, ""));
-    Some(with_details(status, body))
-}
-
-/// The status and, of the body, what stores put into `Code` and `Message`. The rest of it
-/// may repeat the request that was signed.
-fn with_details(status: &str, body: &str) -> String {
-    let part = |tag: &str| {
-        let (_, rest) = body.split_once(&format!("<{tag}>"))?;
-        Some(one_line(rest.split_once("</")?.0))
-    };
-    let details: Vec<_> = ["Code", "Message"].into_iter().filter_map(part).collect();
-    match details.is_empty() {
-        true => one_line(status),
-        false => format!("{} ({})", one_line(status), details.join(": ")),
-    }
-}
-
-/// At most 200 characters, and no line breaks.
-fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(200).collect()
 }

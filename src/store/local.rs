@@ -46,6 +46,17 @@ pub(super) fn has_link(root: &Path, name: &str) -> bool {
     false
 }
 
+/// Brings to the disk that the folders on the way from `root` to `name` are there. Who made
+/// one of them has done so for itself, but perhaps not yet when we found it and went on.
+pub(super) fn sync_folders(root: &Path, name: &str) -> io::Result<()> {
+    let path = root.join(name);
+    let folders = path.ancestors().skip(1).take_while(|folder| folder.starts_with(root));
+    for folder in folders {
+        File::open(folder)?.sync_all()?;
+    }
+    Ok(())
+}
+
 /// Removes a file, and the folders above it that are empty then. One that is gone already
 /// is no error.
 pub(super) fn remove(root: &Path, name: &str) -> io::Result<()> {

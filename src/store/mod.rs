@@ -5,6 +5,8 @@
 //! nothing, what Postgres says does.
 
 mod bucket;
+mod cause;
+mod check;
 mod error;
 pub mod layout;
 mod local;
@@ -19,7 +21,8 @@ mod upload;
 #[cfg(test)]
 mod tests;
 
-pub use error::{Cause, StoreError};
+pub use cause::Cause;
+pub use error::StoreError;
 pub use objects::{ListedObject, Store};
 pub use owner::OwnerClaim;
 pub use reader::ObjectReader;

@@ -48,6 +48,18 @@ impl Store {
         Store::open_by(url, &Client::from_env())
     }
 
+    /// As [`Store::open`], with `settings` in the environment's place.
+    ///
+    /// # Errors
+    /// [`StoreError::Setting`].
+    pub fn open_with(
+        url: &str,
+        settings: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Store, StoreError> {
+        let settings = settings.into_iter().collect();
+        Store::open_by(url, &Client { settings, ..Client::from_env() })
+    }
+
     pub(super) fn open_by(url: &str, client: &Client) -> Result<Store, StoreError> {
         open::open(url, client).map(|place| Store(Arc::new(place)))
     }
@@ -117,25 +129,6 @@ impl Store {
             (Ok(folder), Some(root)) => list_disk(root, folder),
             (Ok(folder), None) => self.list_bucket(&folder),
         }
-    }
-
-    /// The object's size in bytes.
-    pub(super) async fn size(&self, location: &Path) -> object_store::Result<u64> {
-        Ok(self.0.objects.head(location).await?.size)
-    }
-
-    /// The size in bytes of an object that was just written.
-    pub(super) async fn check(&self, name: &str, location: &Path) -> Result<u64, StoreError> {
-        let failed = |cause| StoreError::Check { name: name.to_owned(), cause };
-        self.size(location).await.map_err(|error| failed(Cause::of(&error)))
-    }
-
-    /// Whether an object is there as it was written although the store said no: its answer to
-    /// the last request may have got lost, and "no" to that request sent again is all that is
-    /// heard. The name is ours alone, so that a hit is ours. A disk loses no answers; there
-    /// it may be the sync that failed.
-    pub(super) async fn landed(&self, location: &Path, bytes: u64) -> bool {
-        self.0.root.is_none() && self.size(location).await.is_ok_and(|found| found == bytes)
     }
 
     pub(super) fn objects(&self) -> &Arc<dyn ObjectStore> {

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use object_store::aws::AmazonS3Builder;
+use object_store::aws::{AmazonS3Builder, Checksum};
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::local::LocalFileSystem;
@@ -17,6 +17,9 @@ use super::bucket::{Bucket, Connector};
 use super::{StoreError, local};
 
 const FORMS: &str = "file:///dir, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix";
+/// How uploads to S3 are summed, for the store to check: `sha256` unless it says something
+/// else, such as `none` for a store that refuses that.
+const CHECKSUMS: &str = "AWS_CHECKSUM_ALGORITHM";
 /// Where Google's buckets are.
 const GOOGLE: &str = "https://storage.googleapis.com";
 
@@ -51,6 +54,27 @@ impl Client {
         Client {
             settings: std::env::vars_os().filter_map(text).collect(),
             retries: RetryConfig { max_retries: 5, retry_timeout, ..RetryConfig::default() },
+        }
+    }
+
+    fn setting(&self, name: &str) -> Option<&str> {
+        self.settings.iter().find(|(set, _)| set == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Plain http needs the operator's word. Without it the library fails at every request,
+    /// where it passes for an outage.
+    fn check_endpoint(&self, names: &[&str], allow: &str) -> Result<(), String> {
+        let set = names.iter().find_map(|name| Some((*name, self.setting(name)?)));
+        let Some((name, endpoint)) = set else { return Ok(()) };
+        let allowed = self.setting(allow).unwrap_or_default().to_ascii_lowercase();
+        let allowed = matches!(allowed.as_str(), "true" | "1" | "yes" | "y" | "on");
+        match Url::parse(endpoint).as_ref().map(Url::scheme) {
+            Ok("https") => Ok(()),
+            Ok("http") if allowed => Ok(()),
+            Ok("http") => Err(format!(
+                "can't be used: {name} is plain http, and {allow} does not say that events may be sent unencrypted; set {allow}=true or use https"
+            )),
+            _ => Err(format!("can't be used: {name} is no URL; write it as https://host:port")),
         }
     }
 
@@ -95,40 +119,59 @@ pub(super) fn open(text: &str, client: &Client) -> Result<Place, StoreError> {
     }
 }
 
-type Opened = (Arc<dyn ObjectStore>, Option<Bucket>);
+/// An error is what is wrong with the setting or with what goes with it.
+type Opened = Result<(Arc<dyn ObjectStore>, Option<Bucket>), String>;
 
-fn s3(client: &Client, bucket: &str) -> object_store::Result<Opened> {
-    let connector = Connector::default();
-    let meant = |name: &str| name.starts_with("AWS_");
+fn s3(client: &Client, bucket: &str) -> Opened {
+    let endpoints = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"];
+    client.check_endpoint(&endpoints, "AWS_ALLOW_HTTP")?;
+    let checksums = client.setting(CHECKSUMS);
+    // The library knows no name for "none".
+    let none = checksums.is_some_and(|name| name.eq_ignore_ascii_case("none"));
+    let meant = |name: &str| name.starts_with("AWS_") && !(none && name == CHECKSUMS);
     let builder = client.configure(AmazonS3Builder::new(), meant, AmazonS3Builder::with_config);
+    let builder = match checksums {
+        Some(_) => builder,
+        None => builder.with_checksum_algorithm(Checksum::SHA256),
+    };
+    let connector = Connector::default();
     let builder = builder.with_bucket_name(bucket).with_http_connector(connector.clone());
-    let store = Arc::new(builder.with_retry(client.retries.clone()).build()?);
+    let store = builder.with_retry(client.retries.clone()).build();
+    let store = Arc::new(store.map_err(|error| unusable(&error))?);
     let bucket = connector.client().map(|http| Bucket::s3(store.clone(), http));
     Ok((store, bucket))
 }
 
-fn google(client: &Client, bucket: &str) -> object_store::Result<Opened> {
-    let connector = Connector::default();
+fn google(client: &Client, bucket: &str) -> Opened {
+    client.check_endpoint(&["GOOGLE_BASE_URL"], "GOOGLE_ALLOW_HTTP")?;
     let with = GoogleCloudStorageBuilder::with_config;
     let builder = GoogleCloudStorageBuilder::new();
     let builder = client.configure(builder, |name| name == "SERVICE_ACCOUNT", with);
     let builder = client.configure(builder, |name| name.starts_with("GOOGLE_"), with);
+    let connector = Connector::default();
     let builder = builder.with_bucket_name(bucket).with_http_connector(connector.clone());
     let server = builder.get_config_value(&GoogleConfigKey::BaseUrl);
     let server = server.unwrap_or_else(|| GOOGLE.to_owned());
     let url = Url::parse(&format!("{server}/{bucket}")).ok();
-    let store = Arc::new(builder.with_retry(client.retries.clone()).build()?);
+    let store = builder.with_retry(client.retries.clone()).build();
+    let store = Arc::new(store.map_err(|error| unusable(&error))?);
     let bucket = connector.client().zip(url);
     let bucket = bucket.map(|(http, url)| Bucket::google(store.clone(), url, http));
     Ok((store, bucket))
 }
 
-fn azure(client: &Client, container: &str) -> object_store::Result<Opened> {
+fn azure(client: &Client, container: &str) -> Opened {
+    let endpoints = ["AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"];
+    client.check_endpoint(&endpoints, "AZURE_ALLOW_HTTP")?;
     let meant = |name: &str| name.starts_with("AZURE_") || name == "IDENTITY_ENDPOINT";
     let builder = MicrosoftAzureBuilder::new();
     let builder = client.configure(builder, meant, MicrosoftAzureBuilder::with_config);
     let builder = builder.with_container_name(container).with_retry(client.retries.clone());
-    Ok((Arc::new(builder.build()?), None))
+    Ok((Arc::new(builder.build().map_err(|error| unusable(&error))?), None))
+}
+
+fn unusable(error: &object_store::Error) -> String {
+    format!("can't be used: {error}")
 }
 
 fn disk(text: &str, url: Url) -> Result<Place, StoreError> {
@@ -152,17 +195,12 @@ fn disk(text: &str, url: Url) -> Result<Place, StoreError> {
     Ok(Place { objects, url, prefix: Path::default(), root: Some(root), bucket: None })
 }
 
-fn bucket(
-    text: &str,
-    url: Url,
-    build: impl FnOnce(&str) -> object_store::Result<Opened>,
-) -> Result<Place, StoreError> {
+fn bucket(text: &str, url: Url, build: impl FnOnce(&str) -> Opened) -> Result<Place, StoreError> {
     let name = url.host_str().filter(|bucket| !bucket.is_empty());
     let name = name.ok_or_else(|| setting(text, "names no bucket"))?;
     let prefix = Path::from_url_path(url.path())
         .map_err(|error| setting(text, &format!("has a prefix that can't be: {error}")))?;
-    let (objects, bucket) =
-        build(name).map_err(|error| setting(text, &format!("can't be used: {error}")))?;
+    let (objects, bucket) = build(name).map_err(|problem| setting(text, &problem))?;
     Ok(Place { objects, url, prefix, root: None, bucket })
 }
 

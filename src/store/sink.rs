@@ -2,17 +2,21 @@
 
 use std::io::{self, Write};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use super::{Store, StoreError, StoredObject};
+use super::{ObjectWriter, Store, StoreError, StoredObject};
 
 /// Bytes that a sink gathers before it hands them to its upload.
 const CHUNK_BYTES: usize = 256 << 10;
 /// Chunks between a sink and its upload: 2 MiB.
 const CHUNKS_AT_ONCE: usize = 8;
+/// How long a store may take to free what it holds of an upload that has failed: who waits
+/// for the upload waits for this too.
+const LONGEST_ABORT: Duration = Duration::from_secs(10);
 
 /// The end for code that blocks: what is written here goes to the upload beside it.
 ///
@@ -93,43 +97,55 @@ pub(super) fn sink(store: Store, name: String) -> (ObjectSink, UploadHandle) {
     let (upload, messages) = mpsc::channel(CHUNKS_AT_ONCE);
     let (wanted, unwanted) = oneshot::channel();
     let failure = Arc::new(OnceLock::new());
-    let said = Arc::clone(&failure);
-    let task_name = name.clone();
-    let task = tokio::spawn(async move {
-        // Kept here so that the sink finds the channel closed only when it can learn why.
-        let mut messages = messages;
-        let result = upload_all(&store, &task_name, &mut messages, unwanted).await;
-        if let Err(error) = &result {
-            let _ = said.set(error.to_string());
-        }
-        result
-    });
+    let task = Upload { store, name: name.clone(), messages, unwanted, said: Arc::clone(&failure) };
+    let task = tokio::spawn(task.run());
     let sink = ObjectSink { gathered: BytesMut::with_capacity(CHUNK_BYTES), upload, failure };
     (sink, UploadHandle { name, task, _wanted: wanted })
 }
 
-async fn upload_all(
+struct Upload {
+    store: Store,
+    name: String,
+    messages: mpsc::Receiver<Message>,
+    /// Ends when nobody waits for the object any more.
+    unwanted: oneshot::Receiver<()>,
+    said: Arc<OnceLock<String>>,
+}
+
+impl Upload {
+    async fn run(mut self) -> Result<StoredObject, StoreError> {
+        let mut object = None;
+        let result = tokio::select! {
+            result = upload(&self.store, &self.name, &mut self.messages, &mut object) => result,
+            // Also while a store that hangs is waited for.
+            _ = &mut self.unwanted => Err(StoreError::Abandoned { name: self.name }),
+        };
+        if let Err(error) = &result {
+            let _ = self.said.set(error.to_string());
+            // From now on the sink finds the channel closed, and why.
+            drop(self.messages);
+            if let Some(object) = object {
+                // Best effort: what can't be freed now is invisible, and in time the sweeper's.
+                let _ = tokio::time::timeout(LONGEST_ABORT, object.abort()).await;
+            }
+        }
+        result
+    }
+}
+
+/// Leaves the object in `begun` if it has to be aborted.
+async fn upload(
     store: &Store,
     name: &str,
     messages: &mut mpsc::Receiver<Message>,
-    mut unwanted: oneshot::Receiver<()>,
+    begun: &mut Option<ObjectWriter>,
 ) -> Result<StoredObject, StoreError> {
-    let mut object = store.create(name).await?;
-    let error = loop {
-        let message = tokio::select! {
-            message = messages.recv() => message,
-            _ = &mut unwanted => None,
-        };
-        match message {
-            Some(Message::Chunk(bytes)) => match object.write(bytes).await {
-                Ok(()) => {}
-                Err(error) => break error,
-            },
-            Some(Message::Close) => return object.finish().await,
-            None => break StoreError::Abandoned { name: name.to_owned() },
+    let object = begun.insert(store.create(name).await?);
+    loop {
+        match messages.recv().await {
+            Some(Message::Chunk(bytes)) => object.write(bytes).await?,
+            Some(Message::Close) => return object.appear().await,
+            None => return Err(StoreError::Abandoned { name: name.to_owned() }),
         }
-    };
-    // Best effort: what can't be freed now is invisible, and in time the sweeper's.
-    let _ = object.abort().await;
-    Err(error)
+    }
 }

@@ -8,7 +8,7 @@ mod fake_bucket;
 mod faults;
 mod settings;
 
-use object_store::RetryConfig;
+use object_store::{BackoffConfig, RetryConfig};
 use parquet::arrow::async_reader::AsyncFileReader;
 use parquet::errors::ParquetError;
 
@@ -23,6 +23,17 @@ fn client(settings: &[(&str, &str)]) -> Client {
     Client { settings: settings.collect(), retries }
 }
 
+/// As [`client`], but tries again, and soon.
+fn patient_client(settings: &[(&str, &str)]) -> Client {
+    let backoff = BackoffConfig {
+        init_backoff: std::time::Duration::from_millis(1),
+        ..BackoffConfig::default()
+    };
+    let client = client(settings);
+    let retries = RetryConfig { max_retries: 5, backoff, ..client.retries };
+    Client { retries, ..client }
+}
+
 const S3: &[(&str, &str)] = &[
     ("AWS_ACCESS_KEY_ID", "the-id"),
     ("AWS_SECRET_ACCESS_KEY", "the-secret"),
@@ -31,8 +42,16 @@ const S3: &[(&str, &str)] = &[
 
 /// A store in a bucket of S3's kind whose server is at `endpoint`.
 fn s3(endpoint: &str) -> Store {
-    let settings = [S3, &[("AWS_ENDPOINT_URL", endpoint)]].concat();
-    Store::open_by("s3://bucket/some/prefix", &client(&settings)).expect("a store")
+    open(&client(S3), endpoint, &[])
+}
+
+/// The same by a client of one's own, and with settings besides.
+fn open(client: &Client, endpoint: &str, more: &[(&str, &str)]) -> Store {
+    let more = [&[("AWS_ENDPOINT_URL", endpoint)], more].concat();
+    let more = more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let settings = client.settings.iter().cloned().chain(more).collect();
+    let client = Client { settings, retries: client.retries.clone() };
+    Store::open_by("s3://bucket/some/prefix", &client).expect("a store")
 }
 
 /// The same of Google's kind.

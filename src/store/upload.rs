@@ -3,12 +3,15 @@
 //! The client library's own buffered writer is not used: where it fails at the end, it may
 //! report that the upload was aborted instead of why.
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use object_store::path::Path;
 use object_store::{MultipartUpload, ObjectStoreExt, PutPayloadMut};
 use sha2::{Digest, Sha256};
 use tokio::task::JoinSet;
 
+use super::check::Written;
 use super::{Cause, Store, StoreError};
 
 /// Bytes of a part. All but the last are of this size, which some stores insist on; 30 s, the
@@ -37,8 +40,18 @@ pub struct ObjectWriter {
     gathered: PutPayloadMut,
     upload: Option<Box<dyn MultipartUpload>>,
     parts: JoinSet<object_store::Result<()>>,
-    digest: Sha256,
+    digests: Digests,
     bytes: u64,
+}
+
+/// The checksums of what was written.
+struct Digests {
+    whole: Sha256,
+    /// Of the part that is gathered.
+    part: Sha256,
+    /// Of the parts' checksums.
+    parts: Sha256,
+    sent: usize,
 }
 
 impl ObjectWriter {
@@ -50,7 +63,7 @@ impl ObjectWriter {
             gathered: PutPayloadMut::new(),
             upload: None,
             parts: JoinSet::new(),
-            digest: Sha256::new(),
+            digests: Digests::new(),
             bytes: 0,
         }
     }
@@ -60,38 +73,45 @@ impl ObjectWriter {
     /// # Errors
     /// [`StoreError::Write`]; only [`abort`](ObjectWriter::abort) makes sense then.
     pub async fn write(&mut self, mut bytes: Bytes) -> Result<(), StoreError> {
-        self.digest.update(&bytes);
         self.bytes += bytes.len() as u64;
         loop {
             let missing = PART_BYTES - self.gathered.content_length();
             if bytes.len() < missing {
-                self.gathered.push(bytes);
+                self.gather(bytes);
                 return Ok(());
             }
-            self.gathered.push(bytes.split_to(missing));
+            self.gather(bytes.split_to(missing));
             self.send_part().await.map_err(|error| self.failed(&error))?;
         }
     }
 
-    /// Makes the object appear, and asks the store whether it has the size that it should.
+    /// Makes the object appear, and asks the store whether it is what was written.
     ///
     /// # Errors
-    /// [`StoreError::Write`], [`StoreError::Check`], [`StoreError::Size`]. Whether there is an
-    /// object is not known then: leave it to the sweeper.
+    /// [`StoreError::Write`], [`StoreError::Check`], [`StoreError::Size`],
+    /// [`StoreError::Content`]. Whether there is an object is not known then: leave it to the
+    /// sweeper.
     pub async fn finish(mut self) -> Result<StoredObject, StoreError> {
+        let finished = self.appear().await;
+        if finished.is_err() {
+            // The first error is the one that counts.
+            let _ = self.abort().await;
+        }
+        finished
+    }
+
+    /// [`finish`](ObjectWriter::finish) without the abort: who calls it has to.
+    pub(super) async fn appear(&mut self) -> Result<StoredObject, StoreError> {
         if let Err(error) = self.complete().await {
             let failed = self.failed(&error);
             if !self.store.landed(&self.location, self.bytes).await {
-                // The first error is the one that counts.
-                let _ = self.abort().await;
                 return Err(failed);
             }
         }
-        let found = self.store.check(&self.name, &self.location).await?;
-        if found != self.bytes {
-            return Err(StoreError::Size { name: self.name, written: self.bytes, found });
-        }
-        Ok(StoredObject { bytes: self.bytes, sha256: self.digest.finalize().into() })
+        self.upload = None;
+        let written = self.digests.written(self.bytes);
+        self.store.check_written(&self.name, &self.location, &written).await?;
+        Ok(written.object)
     }
 
     /// Gives the object up and frees what the store holds of it.
@@ -123,13 +143,18 @@ impl ObjectWriter {
         if let Some(upload) = &mut self.upload {
             upload.complete().await?;
         }
-        self.upload = None;
         Ok(())
+    }
+
+    fn gather(&mut self, bytes: Bytes) {
+        self.digests.update(&bytes);
+        self.gathered.push(bytes);
     }
 
     async fn send_part(&mut self) -> object_store::Result<()> {
         self.wait_for_parts(PARTS_AT_ONCE - 1).await?;
         let part = std::mem::take(&mut self.gathered).freeze();
+        self.digests.end_part();
         let upload = match &mut self.upload {
             Some(upload) => upload,
             none => none.insert(self.store.objects().put_multipart(&self.location).await?),
@@ -151,5 +176,30 @@ impl ObjectWriter {
 
     fn failed(&self, error: &object_store::Error) -> StoreError {
         StoreError::Write { name: self.name.clone(), cause: Cause::of(error) }
+    }
+}
+
+impl Digests {
+    fn new() -> Self {
+        Digests { whole: Sha256::new(), part: Sha256::new(), parts: Sha256::new(), sent: 0 }
+    }
+
+    fn update(&mut self, bytes: &[u8]) {
+        self.whole.update(bytes);
+        self.part.update(bytes);
+    }
+
+    fn end_part(&mut self) {
+        self.parts.update(self.part.finalize_reset());
+        self.sent += 1;
+    }
+
+    fn written(&self, bytes: u64) -> Written {
+        let sha256: [u8; 32] = self.whole.clone().finalize().into();
+        let checksum = match self.sent {
+            0 => BASE64_STANDARD.encode(sha256),
+            sent => format!("{}-{sent}", BASE64_STANDARD.encode(self.parts.clone().finalize())),
+        };
+        Written { object: StoredObject { bytes, sha256 }, checksum }
     }
 }

@@ -37,11 +37,20 @@ pub struct Upload {
 }
 
 /// What the bucket does instead of what it was asked for.
+#[derive(Clone, Copy)]
 pub enum Fault {
     /// Answers by this status and body, and does nothing.
     Answer(u16, &'static str),
     /// Does it, and says that it has not.
     LoseAnswer,
+    /// Does it with other bytes than those that came.
+    Change(fn(&mut Vec<u8>)),
+    /// Does it, and answers with other bytes than those that it should.
+    ChangeAnswer(fn(&mut Vec<u8>)),
+    /// Closes the connection without a word.
+    Reset,
+    /// Says nothing until the client goes.
+    Hang,
 }
 
 pub struct Request {
@@ -87,7 +96,7 @@ impl FakeBucket {
 
 fn serve(stream: TcpStream, contents: &Mutex<Contents>, faults: &Faults) {
     let mut reader = BufReader::new(stream);
-    let Some(request) = receive(&mut reader) else { return };
+    let Some(mut request) = receive(&mut reader) else { return };
     let contents = || contents.lock().unwrap_or_else(PoisonError::into_inner);
     contents().requests.push(request.line.clone());
     let answer = match faults(&request) {
@@ -99,6 +108,21 @@ fn serve(stream: TcpStream, contents: &Mutex<Contents>, faults: &Faults) {
         Some(Fault::LoseAnswer) => {
             contents().answer(&request);
             Answer::default().with_status(500)
+        }
+        Some(Fault::Change(change)) => {
+            change(&mut request.body);
+            contents().answer(&request)
+        }
+        Some(Fault::ChangeAnswer(change)) => {
+            let mut answer = contents().answer(&request);
+            change(&mut answer.body);
+            answer
+        }
+        Some(Fault::Reset) => return,
+        Some(Fault::Hang) => {
+            // Until the client closes its end.
+            let _ = reader.read(&mut [0]);
+            return;
         }
     };
     answer.send(&mut reader.into_inner(), &request.method);

@@ -4,6 +4,7 @@ use std::fs;
 
 use tempfile::TempDir;
 
+use super::client;
 use super::store::Store;
 
 #[test]
@@ -52,5 +53,28 @@ fn urls_are_whole_and_encoded() {
     for url in ["s3://bucket/some/prefix", "s3://bucket", "gs://bucket/x/"] {
         let store = Store::open(url).expect("nothing is sent yet");
         assert_eq!(store.url("a/b"), format!("{}/a/b", url.trim_end_matches('/')));
+    }
+}
+
+#[test]
+fn plain_http_needs_the_operators_word() {
+    let plain = "http://127.0.0.1:9000";
+    for (url, settings, said) in [
+        ("s3://b", &[("AWS_ENDPOINT_URL", plain)][..], "AWS_ENDPOINT_URL is plain http"),
+        ("s3://b", &[("AWS_ENDPOINT_URL_S3", plain)], "set AWS_ALLOW_HTTP=true or use https"),
+        ("s3://b", &[("AWS_ENDPOINT", plain), ("AWS_ALLOW_HTTP", "false")], "AWS_ENDPOINT is"),
+        ("s3://b", &[("AWS_ENDPOINT_URL", "127.0.0.1:9000")], "AWS_ENDPOINT_URL is no URL"),
+        ("s3://b", &[("AWS_ENDPOINT_URL", "minio:9000")], "write it as https://host:port"),
+        ("gs://b", &[("GOOGLE_BASE_URL", plain)], "set GOOGLE_ALLOW_HTTP=true or use https"),
+        ("az://b", &[("AZURE_ENDPOINT", plain)], "set AZURE_ALLOW_HTTP=true or use https"),
+    ] {
+        let error = Store::open_by(url, &client(settings)).expect_err(said);
+        let text = error.to_string();
+        assert!(text.starts_with("STRANDLINE_STORAGE_URL: ") && text.contains(said), "{text}");
+        assert!(!error.is_retryable());
+    }
+    for allowed in ["true", "1", "TRUE"] {
+        let settings = [("AWS_ENDPOINT_URL", plain), ("AWS_ALLOW_HTTP", allowed)];
+        Store::open_by("s3://b", &client(&settings)).expect("allowed");
     }
 }
