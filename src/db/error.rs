@@ -173,7 +173,7 @@ impl DbError {
             | DbError::AnswerTimeout { .. }
             | DbError::Pool { .. } => true,
             DbError::Statement { source, .. } => {
-                connection_lost(source) || source.code().is_some_and(overloaded)
+                connection_lost(source) || source.code().is_some_and(transient)
             }
             DbError::Server { .. } | DbError::File { .. } => true,
             _ => false,

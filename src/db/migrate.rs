@@ -24,6 +24,10 @@ const LOCK: i64 = 0x7374_7261_6e64_6c6e;
 /// How long to wait for another replica's migration.
 const PATIENCE: Duration = Duration::from_secs(600);
 
+/// A migration that waits for a table keeps everyone behind it waiting; rather than that it
+/// fails, and whoever starts tries again.
+const BE_QUICK_OR_GIVE_WAY: &str = "SET lock_timeout TO 10000";
+
 /// What [`migrate`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Applied {
@@ -112,7 +116,7 @@ async fn take_lock(client: &Client) -> Result<(), DbError> {
         .await
         .attempt(TAKE)?;
     if row.get(0) {
-        return Ok(());
+        return client.batch_execute(BE_QUICK_OR_GIVE_WAY).await.attempt(TAKE);
     }
     tracing::info!("another replica migrates the database, waiting for it");
     let wait = format!("SET lock_timeout TO {}", PATIENCE.as_millis());
@@ -121,7 +125,7 @@ async fn take_lock(client: &Client) -> Result<(), DbError> {
         .execute("-- migration_lock\nSELECT pg_advisory_lock($1)", &[&LOCK])
         .await
         .attempt(TAKE)?;
-    client.batch_execute("RESET lock_timeout").await.attempt(TAKE)
+    client.batch_execute(BE_QUICK_OR_GIVE_WAY).await.attempt(TAKE)
 }
 
 async fn version(client: &Client) -> Result<Option<u32>, DbError> {

@@ -57,8 +57,13 @@ async fn check_orphans(fleet: &Fleet, client: &tokio_postgres::Client, differ: &
         let sql = "SELECT object_name FROM files";
         let rows = client.query(sql, &[]).await.expect("the files");
         let named: BTreeSet<String> = rows.iter().map(|row| row.get(0)).collect();
-        let orphans: Vec<String> =
-            fleet.objects.names().await.into_iter().filter(|name| !named.contains(name) && name != OWNER).collect();
+        let orphans: Vec<String> = fleet
+            .objects
+            .names()
+            .await
+            .into_iter()
+            .filter(|name| !named.contains(name) && name != OWNER)
+            .collect();
         if orphans.is_empty() {
             return;
         }

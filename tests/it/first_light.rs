@@ -132,3 +132,41 @@ async fn a_large_range_becomes_many_files_of_about_the_target_size() {
     let on_disk = count_files(app.files());
     assert_eq!(on_disk, files.len(), "no object is left that no commit names");
 }
+
+#[tokio::test]
+async fn quiet_partitions_share_a_file() {
+    let app = TestApp::spawn().await;
+    let topic = TestTopic::create(64, &[]).await;
+    let quiet: Vec<Record> = (0..64).map(|p| record(p, i64::from(p), "tick")).collect();
+    let ends: Vec<Record> = (0..64).map(|p| record(p, HOUR, "end")).collect();
+    topic.produce(&[quiet, ends].concat()).await;
+    let snapshot = app.snapshot(&topic.name, 0, HOUR).await;
+    assert_eq!(snapshot["completeness"], "sealed");
+    assert_eq!(
+        (&snapshot["result"]["records"], &snapshot["result"]["files"]),
+        (&64.into(), &1.into())
+    );
+    let files = app.detail(&snapshot, "files").await;
+    assert_eq!(files[0]["segments"].as_array().expect("segments").len(), 64);
+}
+
+#[tokio::test]
+async fn a_topics_own_files_tell_how_large_a_task_may_be() {
+    let limits = strandline::job::WorkLimits { target_file_bytes: 64 * 1024, ..DEFAULT_LIMITS };
+    let app = TestApp::spawn_with(limits).await;
+    let topic = TestTopic::create(1, &[]).await;
+    // Events that take next to nothing in a file: as long as nobody knows, 256 bytes are
+    // assumed, which makes a file for 256 of them.
+    let of_hour = |hour: i64| -> Vec<Record> {
+        (0..2000).map(|i| record(0, hour * HOUR + i, "tick")).collect()
+    };
+    topic.produce(&of_hour(0)).await;
+    topic.produce(&of_hour(1)).await;
+    topic.produce(&[record(0, 2 * HOUR, "end")]).await;
+    let first = app.snapshot(&topic.name, 0, HOUR).await;
+    assert_eq!(first["result"]["files"], 8);
+    let second = app.snapshot(&topic.name, HOUR, 2 * HOUR).await;
+    assert_eq!(second["result"]["records"], 2000);
+    let files = second["result"]["files"].as_i64().expect("a number");
+    assert!(files <= 2, "{files} files: their frames still count");
+}
