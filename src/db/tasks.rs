@@ -189,7 +189,7 @@ pub enum LeaseState {
 }
 
 /// Extends a lease and tells how far the task is. One that has run out is gone, also where
-/// nobody has taken the task over: the sweeper may have judged its objects already.
+/// nobody has taken the task over yet.
 pub async fn renew_lease(
     db: &Database,
     lease: Lease,

@@ -1,9 +1,10 @@
 //! The sweeper: removes objects and unfinished uploads that no commit names or ever will.
 //!
 //! A worker that dies leaves what it was writing. Its name tells the attempt, and an attempt
-//! without a lease can't commit any more: so what is old enough, belongs to no attempt with a
-//! lease, and is named by no file after that was found, is nobody's. Anything else stays:
-//! what bears no name of ours, and a store that another database has marked as its own.
+//! whose task has ended or has another one can't commit any more: so what is old enough,
+//! belongs to no attempt that is under way, and is named by no file after that was found, is
+//! nobody's. Anything else stays: what bears no name of ours, and a store that another
+//! database has marked as its own.
 
 use std::time::Duration;
 
