@@ -11,7 +11,9 @@
 # Settings:
 #   CHAOS_MINUTES   10   how long the random run goes on
 #   CHAOS_SEED           one run's seed, to draw the same faults and requests again
-#   CHAOS_ROUNDS    1    how often the measurements are repeated
+#   CHAOS_ROUNDS    1    how often a replica is killed and ended to see who takes over
+#   CHAOS_LEASES    2    with which leases, in seconds; several with spaces between them
+#   CHAOS_MEGABYTES 2    how much one, two and three replicas read to be compared
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$ROOT"
