@@ -11,12 +11,17 @@
 # Settings:
 #   CHAOS_MINUTES   10   how long the random run goes on
 #   CHAOS_SEED           one run's seed, to draw the same faults and requests again
-#   CHAOS_ROUNDS    1    how often the measurements are repeated
+#   CHAOS_STORE     disk where the files go: disk, or minio, a bucket behind a proxy (minio.sh)
+#   CHAOS_ROUNDS    1    how often a replica is killed and ended to see who takes over
+#   CHAOS_LEASES    2    with which leases, in seconds; several with spaces between them
+#   CHAOS_MEGABYTES 2    how much one, two and three replicas read to be compared
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$ROOT"
 
 CLUSTER_OURS=0
+STORE=${CHAOS_STORE:-disk}
+export MINIO_DATA=$ROOT/target/chaos/minio
 GROUP= # process group of the tests: replicas included, also those that are stopped
 
 # shellcheck disable=SC2317  # the trap calls it
@@ -24,6 +29,7 @@ cleanup() {
   trap '' INT TERM HUP
   [ -z "$GROUP" ] || kill -KILL -- "-$GROUP" 2>/dev/null || true
   if [ $CLUSTER_OURS = 1 ]; then scripts/cluster.sh down || true; fi
+  if [ "$STORE" = minio ]; then scripts/minio.sh wipe || true; fi
 }
 trap cleanup EXIT
 trap 'exit 130' INT
@@ -37,6 +43,15 @@ if ! scripts/cluster.sh env >/dev/null 2>&1; then
   scripts/cluster.sh up </dev/null
 fi
 eval "$(scripts/cluster.sh env)"
+case $STORE in
+  disk) ;;
+  minio)
+    scripts/minio.sh start </dev/null
+    eval "$(scripts/minio.sh env)"
+    export STRANDLINE_CHAOS_STORAGE=$STRANDLINE_STORAGE_URL
+    ;;
+  *) die "CHAOS_STORE is '$STORE', should be disk or minio" ;;
+esac
 
 status=0
 set -m
