@@ -24,7 +24,8 @@ pub enum Names {
 /// When a heartbeat may extend a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Renewal {
-    /// Also after it has expired.
+    /// Also after it has expired. More than `renew_lease` wants, but it evaluates its WHERE
+    /// before it waits for the row, too.
     UntilTakenOver,
     WhileLive,
 }
