@@ -62,6 +62,18 @@ impl Scene {
         let _ = request.send().await;
     }
 
+    /// Asks a replica that freezes, perhaps before it has answered.
+    async fn ask_until_frozen(&self, replica: &Serving) {
+        let asking = async {
+            self.ask(replica).await;
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = asking => {}
+            () = replica.frozen() => {}
+        }
+    }
+
     /// The snapshot, once it has succeeded.
     async fn succeeded(&self) -> Value {
         let body = json!({
@@ -136,12 +148,8 @@ async fn dies(fault: Fault, times: u32) {
 /// and what the first one does when it goes on changes nothing.
 async fn freezes(fault: Fault, times: u32) {
     let scene = Scene::set().await;
-    let mut frozen = scene.replica(Some(&format!("{}@{times}=freeze", fault.as_str())));
-    let asking = scene.ask(&frozen);
-    tokio::select! {
-        () = asking => frozen.frozen().await,
-        () = async { tokio::time::sleep(Duration::from_secs(60)).await } => panic!("no answer"),
-    }
+    let frozen = scene.replica(Some(&format!("{}@{times}=freeze", fault.as_str())));
+    scene.ask_until_frozen(&frozen).await;
     let mut other = scene.replica(None);
     let before = scene.succeeded().await;
     other.signal("TERM");
@@ -279,8 +287,7 @@ async fn a_cancel_that_dies_half_way_cancels_nothing() {
 async fn a_replica_that_stops_keeps_what_it_has_read_and_frees_its_task() {
     let scene = Scene::set().await;
     let mut stopping = scene.replica(Some("mid_range@100=freeze"));
-    scene.ask(&stopping).await;
-    stopping.frozen().await;
+    scene.ask_until_frozen(&stopping).await;
     stopping.signal("TERM");
     stopping.signal("CONT");
     assert_eq!(stopping.ended().await.code(), Some(0), "{}", stopping.log());
@@ -299,8 +306,7 @@ async fn a_replica_that_stops_keeps_what_it_has_read_and_frees_its_task() {
 async fn a_replica_that_dies_while_it_stops_loses_nothing() {
     let scene = Scene::set().await;
     let mut stopping = scene.replica(Some("first_event=freeze,draining"));
-    scene.ask(&stopping).await;
-    stopping.frozen().await;
+    scene.ask_until_frozen(&stopping).await;
     stopping.signal("TERM");
     stopping.signal("CONT");
     assert_eq!(stopping.ended().await.signal(), Some(SIGKILL));

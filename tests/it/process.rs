@@ -119,7 +119,7 @@ impl Serving {
     }
 
     /// Waits until the process was stopped by a signal.
-    pub async fn frozen(&mut self) {
+    pub async fn frozen(&self) {
         let stat = format!("/proc/{}/stat", self.child.id());
         for _ in 0..6000 {
             let text = std::fs::read_to_string(&stat).expect("it lives");
