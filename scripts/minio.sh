@@ -49,6 +49,7 @@ find_go() {
   chmod -R u+w "$toolchain"
   chmod u+x "$toolchain"/bin/* "$toolchain"/pkg/tool/*/*
   GO=$toolchain/bin/go
+  export GOROOT=$toolchain
 }
 
 build() {
