@@ -54,7 +54,7 @@ find_go() {
 
 build() {
   find_go || return 1
-  CGO_ENABLED=0 GOTOOLCHAIN=local GOBIN=$1 nice "$GO" install -trimpath -ldflags '-s -w' \
+  CGO_ENABLED=0 GOTOOLCHAIN=local GOBIN=$1 "$GO" install -trimpath -ldflags '-s -w' \
     "github.com/minio/minio@$VERSION"
 }
 

@@ -50,9 +50,9 @@ impl Calls {
             .envs(settings.iter().copied())
             .output()
             .expect("a child");
-        let said = String::from_utf8_lossy(&child.stdout).into_owned();
-        let complaint = String::from_utf8_lossy(&child.stderr);
-        assert!(child.status.success(), "{settings:?}: {said}\n{complaint}");
+        let said = String::from_utf8_lossy(&child.stderr).into_owned();
+        let result = String::from_utf8_lossy(&child.stdout);
+        assert!(child.status.success(), "{settings:?}: {said}\n{result}");
         let calls = fs::read_to_string(&log).expect("calls");
         let place = format!("{}/", work.path().display());
         (said, calls.lines().map(|line| line.replace(&place, "")).collect())
@@ -125,7 +125,7 @@ async fn write_on_a_bad_disk(folder: &Path) {
         Ok(store) => store,
         Err(error) => {
             assert!(matches!(error, StoreError::Setting(_)), "{error}");
-            return println!("{error}");
+            return eprintln!("{error}");
         }
     };
     let mut there = Vec::new();
@@ -138,12 +138,12 @@ async fn write_on_a_bad_disk(folder: &Path) {
             }
             Err(error) => {
                 assert_eq!(error.failure_kind(), FailureKind::StorageUnavailable);
-                println!("{error}");
+                eprintln!("{error}");
             }
         }
     }
     if let Err(error) = store.claim_owner("us").await {
-        println!("{error}");
+        eprintln!("{error}");
     }
     for (name, written) in there {
         store.verify(name, &written).await.expect("it was stored");
@@ -154,7 +154,7 @@ async fn write_on_a_bad_disk(folder: &Path) {
     if env::var_os("CALLS_LAST").is_some_and(|lasts| lasts.is_empty()) {
         // The one fault may be here.
         if let Err(error) = write(&store, "after/that", vec![7; 1000]).await {
-            println!("{error}");
+            eprintln!("{error}");
             write(&store, "after/this", vec![7; 1000]).await.expect("the disk is well again");
         }
     }
