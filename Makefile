@@ -22,7 +22,7 @@ test-s3: ## the stores' tests with a real MinIO, which is built once; ARGS=... g
 
 lint: ## clippy, warnings are errors
 	@cargo clippy --locked --all-targets -- -D warnings
-	@cargo clippy --locked --test chaos -- -D warnings
+	@cargo clippy --locked --test chaos --test stores -- -D warnings
 
 fmt: ## format the code
 	@cargo fmt --all

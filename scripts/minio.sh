@@ -49,11 +49,12 @@ find_go() {
   chmod -R u+w "$toolchain"
   chmod u+x "$toolchain"/bin/* "$toolchain"/pkg/tool/*/*
   GO=$toolchain/bin/go
+  export GOROOT=$toolchain
 }
 
 build() {
   find_go || return 1
-  CGO_ENABLED=0 GOTOOLCHAIN=local GOBIN=$1 nice "$GO" install -trimpath -ldflags '-s -w' \
+  CGO_ENABLED=0 GOTOOLCHAIN=local GOBIN=$1 "$GO" install -trimpath -ldflags '-s -w' \
     "github.com/minio/minio@$VERSION"
 }
 

@@ -118,7 +118,8 @@ impl Store {
     /// What is below the folder `prefix` (`""` for all), in no order. A disk's unfinished
     /// files are among it; a bucket's are not: see [`Store::list_uploads`].
     ///
-    /// Errors: [`StoreError::Name`], [`StoreError::List`]; the stream ends there.
+    /// Errors: [`StoreError::Name`], [`StoreError::Link`], [`StoreError::List`]; the stream ends
+    /// there.
     pub fn list(&self, prefix: &str) -> BoxStream<'static, Result<ListedObject, StoreError>> {
         let folder = match prefix.is_empty() {
             true => Ok(self.0.prefix.clone()),
@@ -126,7 +127,7 @@ impl Store {
         };
         match (folder, self.on_disk()) {
             (Err(error), _) => stream::iter([Err(error)]).boxed(),
-            (Ok(folder), Some(root)) => list_disk(root, folder),
+            (Ok(folder), Some(root)) => list_disk(root, folder, prefix.to_owned()),
             (Ok(folder), None) => self.list_bucket(&folder),
         }
     }
@@ -199,13 +200,22 @@ impl fmt::Debug for Store {
     }
 }
 
-fn list_disk(root: PathBuf, folder: Path) -> BoxStream<'static, Result<ListedObject, StoreError>> {
+fn list_disk(
+    root: PathBuf,
+    folder: Path,
+    name: String,
+) -> BoxStream<'static, Result<ListedObject, StoreError>> {
     let (found, listed) = mpsc::channel(LIST_AHEAD);
     spawn_blocking(move || {
         let mut visit = |object| found.blocking_send(Ok(object)).is_ok();
-        if let Err(error) = local::walk(&root, folder.as_ref(), &mut visit) {
+        let walked = match local::has_link(&root, folder.as_ref()) {
+            true => Err(StoreError::Link { name }),
+            false => local::walk(&root, folder.as_ref(), &mut visit)
+                .map_err(|error| StoreError::List(Cause::local(&error))),
+        };
+        if let Err(error) = walked {
             // Nobody listens any more: then nobody minds.
-            let _ = found.blocking_send(Err(StoreError::List(Cause::local(&error))));
+            let _ = found.blocking_send(Err(error));
         }
     });
     stream::unfold(listed, |mut listed| async move { Some((listed.recv().await?, listed)) }).boxed()

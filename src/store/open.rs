@@ -14,7 +14,7 @@ use object_store::{ObjectStore, RetryConfig};
 use url::Url;
 
 use super::bucket::{Bucket, Connector};
-use super::{StoreError, local};
+use super::{Cause, StoreError, local};
 
 const FORMS: &str = "file:///dir, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix";
 /// How uploads to S3 are summed, for the store to check: `sha256` unless it says something
@@ -61,16 +61,20 @@ impl Client {
         self.settings.iter().find(|(set, _)| set == name).map(|(_, value)| value.as_str())
     }
 
+    /// As the library reads switches.
+    fn is_on(&self, name: &str) -> bool {
+        let value = self.setting(name).unwrap_or_default().to_ascii_lowercase();
+        matches!(value.as_str(), "true" | "1" | "yes" | "y" | "on")
+    }
+
     /// Plain http needs the operator's word. Without it the library fails at every request,
     /// where it passes for an outage.
     fn check_endpoint(&self, names: &[&str], allow: &str) -> Result<(), String> {
         let set = names.iter().find_map(|name| Some((*name, self.setting(name)?)));
         let Some((name, endpoint)) = set else { return Ok(()) };
-        let allowed = self.setting(allow).unwrap_or_default().to_ascii_lowercase();
-        let allowed = matches!(allowed.as_str(), "true" | "1" | "yes" | "y" | "on");
         match Url::parse(endpoint).as_ref().map(Url::scheme) {
             Ok("https") => Ok(()),
-            Ok("http") if allowed => Ok(()),
+            Ok("http") if self.is_on(allow) => Ok(()),
             Ok("http") => Err(format!(
                 "can't be used: {name} is plain http, and {allow} does not say that events may be sent unencrypted; set {allow}=true or use https"
             )),
@@ -138,7 +142,11 @@ fn s3(client: &Client, bucket: &str) -> Opened {
     let builder = builder.with_bucket_name(bucket).with_http_connector(connector.clone());
     let store = builder.with_retry(client.retries.clone()).build();
     let store = Arc::new(store.map_err(|error| unusable(&error))?);
-    let bucket = connector.client().map(|http| Bucket::s3(store.clone(), http));
+    // The library signs no requests of ours for a bucket that is open to everybody, and other
+    // ones for those of S3 Express.
+    let ours = !client.is_on("AWS_SKIP_SIGNATURE") && !client.is_on("AWS_S3_EXPRESS");
+    let bucket = connector.client().filter(|_| ours);
+    let bucket = bucket.map(|http| Bucket::s3(store.clone(), http));
     Ok((store, bucket))
 }
 
@@ -155,7 +163,7 @@ fn google(client: &Client, bucket: &str) -> Opened {
     let url = Url::parse(&format!("{server}/{bucket}")).ok();
     let store = builder.with_retry(client.retries.clone()).build();
     let store = Arc::new(store.map_err(|error| unusable(&error))?);
-    let bucket = connector.client().zip(url);
+    let bucket = connector.client().zip(url).filter(|_| !client.is_on("GOOGLE_SKIP_SIGNATURE"));
     let bucket = bucket.map(|(http, url)| Bucket::google(store.clone(), url, http));
     Ok((store, bucket))
 }
@@ -184,7 +192,7 @@ fn disk(text: &str, url: Url) -> Result<Place, StoreError> {
         "is no absolute path; write it with three slashes, as in file:///var/lib/strandline";
     let root = root.ok_or_else(|| setting(text, absolute))?;
     local::prepare(&root).map_err(|error| {
-        setting(text, &format!("can't be used as a folder to write to: {error}"))
+        setting(text, &format!("can't be used as a folder to write to: {}", Cause::local(&error)))
     })?;
     // The client resolves links in the path of the root, once; that one is the operator's.
     let objects = LocalFileSystem::new_with_prefix(&root)

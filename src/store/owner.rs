@@ -64,15 +64,19 @@ impl Store {
         Ok(Some(String::from_utf8_lossy(&text).trim().to_owned()))
     }
 
-    /// Writes the marker if there is none. What went wrong counts only if it is not there
-    /// afterwards.
+    /// Writes the marker if there is none. What went wrong in a bucket counts only if it is not
+    /// there afterwards: the answer may have got lost. A disk loses none; there it may be the
+    /// sync that failed.
     async fn write_owner(&self, owner: &str) -> Result<Option<StoreError>, StoreError> {
         let location = self.locate(MARKER).await?;
         let text = format!("{}\n", owner.trim());
         let create = PutOptions::from(PutMode::Create);
         match self.objects().put_opts(&location, text.into(), create).await {
             Ok(_) | Err(object_store::Error::AlreadyExists { .. }) => Ok(None),
-            Err(error) => Ok(Some(StoreError::Owner(Cause::of(&error)))),
+            Err(error) => match (StoreError::Owner(Cause::of(&error)), self.on_disk()) {
+                (error, Some(_)) => Err(error),
+                (error, None) => Ok(Some(error)),
+            },
         }
     }
 }

@@ -4,6 +4,8 @@
 mod contract;
 mod bucket;
 mod disk;
+#[cfg(target_os = "linux")]
+mod disk_faults;
 mod fake_bucket;
 mod faults;
 mod settings;

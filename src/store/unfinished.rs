@@ -23,8 +23,9 @@ pub struct ListedUpload {
 }
 
 impl Store {
-    /// The unfinished uploads of a bucket, in no order. None on a disk and on Azure, which
-    /// forgets by itself what was not finished within a week.
+    /// The unfinished uploads of a bucket, in no order. None on a disk, and none where they
+    /// can't be asked for: Azure forgets by itself what was not finished within a week; S3
+    /// Express, and buckets that need no signature, need a rule of their own.
     ///
     /// Errors: [`StoreError::List`]; the stream ends there.
     pub fn list_uploads(&self) -> BoxStream<'static, Result<ListedUpload, StoreError>> {

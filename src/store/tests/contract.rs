@@ -7,6 +7,7 @@
 use std::any::Any;
 use std::collections::BTreeSet;
 use std::io::Write;
+use std::sync::OnceLock;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -75,7 +76,10 @@ macro_rules! contract {
 }
 
 pub fn noise(bytes: usize) -> Vec<u8> {
-    (0..bytes as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 15) as u8).collect()
+    // Made once: it takes longer than a test should.
+    static NOISE: OnceLock<Vec<u8>> = OnceLock::new();
+    let number = |i: u32| (i.wrapping_mul(2_654_435_761) >> 15) as u8;
+    NOISE.get_or_init(|| (0..20 << 20).map(number).collect())[..bytes].to_vec()
 }
 
 pub fn stored(bytes: &[u8]) -> StoredObject {

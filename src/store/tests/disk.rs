@@ -39,6 +39,7 @@ async fn a_link_leads_nowhere() {
         write(&store, "link/x", b"x", 1).await.expect_err("a link"),
         store.delete("link/x").await.expect_err("a link"),
         read_error(&store, "link/x").await,
+        store.list("link").try_next().await.expect_err("a link"),
     ] {
         assert!(matches!(error, StoreError::Link { .. }), "{error}");
     }
