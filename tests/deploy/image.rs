@@ -71,6 +71,10 @@ fn the_context_is_what_the_build_reads() {
     for needed in ["Cargo.toml", "Cargo.lock", "build.rs", "src", "migrations"] {
         assert!(let_in.contains(&needed), "{needed} does not get into the image");
     }
+    // Cargo looks for a target without a path, also one that it does not build.
+    for target in text("Cargo.toml").split("\n[[").skip(1) {
+        assert!(target.contains("\npath = "), "[[{target}");
+    }
     // What the sources take in from elsewhere has to get in as well.
     let mut folders = vec![path("src")];
     while let Some(folder) = folders.pop() {
