@@ -55,6 +55,6 @@ pub use snapshots::{
 pub use sweep::{begin_sweep, now, owner, sweepable};
 pub use tasks::{
     ClaimedTask, Lease, LeaseState, Progress, RetryOutcome, TaskKind, claim_task, release_task,
-    renew_lease, retry_task, task_ranges,
+    renew_lease, retry_task, show_waiting, task_ranges,
 };
 pub use time::DbTime;

@@ -224,6 +224,21 @@ pub async fn renew_lease(
     Ok(if renewed == 1 { LeaseState::Held } else { LeaseState::Lost })
 }
 
+/// Shows what a task waits for as the snapshot's last error; the next commit takes it away.
+pub async fn show_waiting(db: &Database, lease: Lease, failure: &Failure) -> Result<(), DbError> {
+    let client = db.client().await?;
+    let sql = "-- show_waiting
+        UPDATE snapshots s SET last_error = $4, updated_at = clock_timestamp() FROM tasks t
+        WHERE t.id = $1 AND t.token = $2 AND t.attempt_id = $3 AND t.ended_at IS NULL
+          AND s.id = t.snapshot_id";
+    let Lease { task_id, token, attempt_id } = lease;
+    client
+        .execute(sql, &[&task_id, &token, &attempt_id, &failure_to_json(failure)])
+        .await
+        .attempt("show what a task waits for")?;
+    Ok(())
+}
+
 /// Gives a task back at once, for any worker to take; nothing happens if the lease is gone.
 pub async fn release_task(db: &Database, lease: Lease) -> Result<(), DbError> {
     const WHAT: &str = "give a task back";

@@ -3,14 +3,15 @@
 //! A heartbeat renews the lease by the database's clock and tells how far the task is. If it
 //! can't, the worker stops by itself before the lease ends, by its own monotonic clock.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::db::{self, Database, Lease, LeaseState, Progress};
 use crate::fault::{self, Fault};
+use crate::snapshot::Failure;
 
 /// How long work that was told to stop may take to get to an end by itself: where the lease is
 /// gone there is nothing to save, where the replica stops the file is stored first.
@@ -23,9 +24,20 @@ pub(super) struct SharedProgress {
     offsets_done: AtomicI64,
     records: AtomicI64,
     bytes: AtomicI64,
+    /// What the reading thread waits for, until somebody was told.
+    waiting: Mutex<Option<Failure>>,
 }
 
 impl SharedProgress {
+    /// Says what is waited for.
+    pub(super) fn wait_for(&self, what: Failure) {
+        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = Some(what);
+    }
+
+    fn take_waiting(&self) -> Option<Failure> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     pub(super) fn set(&self, progress: Progress) {
         self.offsets_done.store(progress.offsets_done, Ordering::Relaxed);
         self.records.store(progress.records, Ordering::Relaxed);
@@ -132,7 +144,10 @@ impl Heartbeat {
                 db::renew_lease(&self.db, self.lease, self.lease_seconds, self.progress.get());
             let left = safe.saturating_sub(renewed.elapsed());
             match tokio::time::timeout(left, renewal).await {
-                Ok(Ok(LeaseState::Held)) => renewed = asked,
+                Ok(Ok(LeaseState::Held)) => {
+                    renewed = asked;
+                    self.tell_waiting(safe).await;
+                }
                 Ok(Err(error)) if renewed.elapsed() < safe => {
                     tracing::warn!(%error, "could not renew a lease; trying again");
                 }
@@ -140,5 +155,16 @@ impl Heartbeat {
             }
         }
         self.lost.cancel();
+    }
+
+    /// Shows what the task waits for, if it does.
+    async fn tell_waiting(&self, within: Duration) {
+        let Some(failure) = self.progress.take_waiting() else { return };
+        tracing::info!(code = failure.kind.code(), waiting_for = failure.message, "waiting");
+        let telling = db::show_waiting(&self.db, self.lease, &failure);
+        // For people to watch: the lease comes first.
+        if tokio::time::timeout(within / 8, telling).await.is_err() {
+            tracing::warn!("could not show what a task waits for");
+        }
     }
 }

@@ -3,7 +3,9 @@
 //! One thread polls the consumer and encodes; the upload runs beside it and takes the bytes
 //! as they come, so that memory stays bounded whatever the window holds.
 
+use std::cell::Cell;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
@@ -34,6 +36,9 @@ pub(super) struct FileRead {
 /// A file that a stopping replica leaves unfinished is kept from this size on (less where
 /// files are meant to be small); below it is quicker read again than opened for good.
 const WORTH_KEEPING_BYTES: u64 = 1 << 20;
+
+/// How long no event may come until that is shown. A read fails for it only much later.
+const SILENCE_SHOWS_AFTER: Duration = Duration::from_secs(15);
 
 /// Reads the ranges of a task. Moves to a thread that may block and back.
 pub(super) struct TaskReader {
@@ -274,7 +279,9 @@ impl Pass {
         let mut tally = RangeTally::default();
         let mut write_error: Option<DataFileError> = None;
         let (before, written_before) = (self.progress, file.bytes_written());
+        let silence = Silence::default();
         let mut on_event = |event: &Event<'_>| {
+            silence.broken();
             tally.add(event.timestamp, &self.window);
             if let Err(error) = file.push(event) {
                 write_error = Some(error);
@@ -294,8 +301,13 @@ impl Pass {
                 Flow::Continue
             }
         };
-        let stop = self.stop.clone();
-        let end = reader.read(partition, range, &mut on_event, &|| stop.wanted())?;
+        let stop = || {
+            if silence.is_long() {
+                self.shared.wait_for(self.silent(partition, range));
+            }
+            self.stop.wanted()
+        };
+        let end = reader.read(partition, range, &mut on_event, &stop)?;
         if let Some(error) = write_error {
             return Err(error.into());
         }
@@ -309,5 +321,50 @@ impl Pass {
         self.progress.records += tally.records;
         self.shared.set(self.progress);
         Ok((end, tally))
+    }
+
+    /// What a silence is shown as, long before it counts as a stall.
+    fn silent(&self, partition: i32, range: OffsetRange) -> Failure {
+        let seconds = SILENCE_SHOWS_AFTER.as_secs();
+        Failure {
+            kind: FailureKind::ReadStalled,
+            message: format!(
+                "no event of partition {partition} of topic {} (offsets {} to {}) has come for {seconds} s; waiting for its leader",
+                self.topic,
+                range.start(),
+                range.end()
+            ),
+            partition: Some(partition),
+        }
+    }
+}
+
+/// Notices that no event comes.
+#[derive(Default)]
+struct Silence {
+    broken: Cell<bool>,
+    /// When it began; `None` while events come.
+    since: Cell<Option<Instant>>,
+    noticed: Cell<bool>,
+}
+
+impl Silence {
+    /// An event has come.
+    fn broken(&self) {
+        self.broken.set(true);
+    }
+
+    /// Whether it has become long; `true` once in a silence. To be asked often.
+    fn is_long(&self) -> bool {
+        if self.broken.take() {
+            self.since.set(None);
+            self.noticed.set(false);
+            return false;
+        }
+        let Some(since) = self.since.get() else {
+            self.since.set(Some(Instant::now()));
+            return false;
+        };
+        since.elapsed() >= SILENCE_SHOWS_AFTER && !self.noticed.replace(true)
     }
 }

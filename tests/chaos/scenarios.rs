@@ -76,8 +76,9 @@ async fn a_minute_without_kafka_is_survived_and_said() {
     stage.fleet.lane.set(Mode::Blackhole);
     let started = Instant::now();
     let mut said = None;
-    // A reader waits a minute for librdkafka to help itself, and then looks for the cause.
-    while started.elapsed() < Duration::from_secs(if said.is_some() { 65 } else { 110 }) {
+    // It says soon that nothing comes. Only after a minute, in which librdkafka may help
+    // itself, it looks for the cause and begins anew.
+    while started.elapsed() < Duration::from_secs(75) {
         let snapshot = stage.fleet.get(&format!("/v1/snapshots/{id}")).await;
         assert_eq!(snapshot["state"], "running", "{snapshot}");
         let code = snapshot["last_error"]["code"].as_str().unwrap_or_default().to_owned();
@@ -87,8 +88,7 @@ async fn a_minute_without_kafka_is_survived_and_said() {
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
-    let code = said.expect("what it waits for");
-    assert!(["READ_STALLED", "KAFKA_UNAVAILABLE"].contains(&code.as_str()), "{code}");
+    assert_eq!(said.as_deref(), Some("READ_STALLED"), "what it waits for");
     stage.fleet.lane.set(Mode::Pass);
     let healed = Instant::now();
     stage.until_sealed(&id, WITHIN).await;
