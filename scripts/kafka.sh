@@ -55,7 +55,7 @@ fetch() {
     # shellcheck disable=SC2064  # the name as it is now
     trap "rm -rf '$work'" EXIT
     cat >"$work/pom.xml" <<POM
-<project xmlns="http://maven.apache.org/POM/4.0.0">
+<project>
   <modelVersion>4.0.0</modelVersion>
   <groupId>strandline</groupId><artifactId>local-kafka</artifactId><version>1</version><packaging>pom</packaging>
   <dependencies>
