@@ -6,6 +6,7 @@
 //! how much memory. (One event can't be cut, so one huge event costs about five times its
 //! size while it is written.)
 
+mod batch;
 mod error;
 mod reader;
 mod rows;

@@ -41,7 +41,10 @@ impl Raw {
         })
     }
 
-    fn push_to<W: Write + Send>(&self, file: &mut FileWriter<W>) -> Result<(), DataFileError> {
+    fn push_to<W: Write + Send + 'static>(
+        &self,
+        file: &mut FileWriter<W>,
+    ) -> Result<(), DataFileError> {
         let headers: Vec<_> = self
             .headers
             .iter()

@@ -184,6 +184,7 @@ impl Pass {
         let metadata = std::mem::take(&mut self.metadata);
         let mut file = FileWriter::new(sink, WriteLimits::default(), metadata)?;
         let mut end = RangeEnd::Read;
+        reader.expect(ranges.iter().copied());
         let mut rest = ranges.into_iter();
         for PartitionRange { partition, range } in rest.by_ref() {
             end = self.read_range(reader, &mut file, partition, range)?;

@@ -1,5 +1,5 @@
-//! librdkafka's C interface: the admin calls, headers and event details that rdkafka's safe
-//! interface lacks. The only file with unsafe code.
+//! librdkafka's C interface: the admin calls that rdkafka's safe interface lacks, and in
+//! [`queue`] what a consumer has fetched. The only place with unsafe code.
 //!
 //! Pointers that librdkafka hands over to us are [`Owned`]; all others are only followed
 //! while the event or message that they belong to lives. Error codes are read as numbers:
@@ -12,20 +12,21 @@
               partition, nor headers whose keys are not UTF-8"
 )]
 
+mod queue;
+
 use std::ffi::{CStr, c_char, c_int, c_void};
-use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 use std::slice;
 use std::time::Duration;
 
 use rdkafka::bindings as rd;
 use rdkafka::client::Client;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::RDKafkaErrorCode;
 
 use super::call::{Answer, CallError, FoundPartition, FoundTopic, Question, millis, name_of};
 use super::context::Context;
-use crate::snapshot::{Event, Header, Timestamp, TimestampType};
+pub(super) use queue::{AssignedConsumer, PartitionQueue, Polled, Record};
 
 /// A consumer whose log lines and errors go to a [`Context`].
 pub(super) type Consumer = BaseConsumer<Context>;
@@ -208,194 +209,6 @@ pub(super) fn describe_topic_settings(
             )
         };
         Ok(entries.iter().map(text_of).collect())
-    }
-}
-
-/// A consumer with a group, whose queue is polled here: rdkafka's own `poll` drops the
-/// offset of an end of partition and the partition of an error.
-pub(super) struct PolledConsumer {
-    // Before the consumer, so that it is dropped before it.
-    queue: ConsumerQueue,
-    consumer: Consumer,
-}
-
-struct ConsumerQueue(Owned<rd::rd_kafka_queue_t>);
-
-// SAFETY: librdkafka's queues may be used from any thread.
-unsafe impl Send for ConsumerQueue {}
-
-/// What a poll found.
-pub(super) enum Polled<'c> {
-    /// An event of the topic.
-    Record(Record<'c>),
-    /// All before `offset`, which was the last stable offset, has been handed out.
-    EndOfPartition { partition: i32, offset: i64 },
-    /// Something went wrong, in a partition or with a broker.
-    Error { error: CallError, partition: Option<i32> },
-}
-
-impl PolledConsumer {
-    /// `None` if the consumer was made without `group.id`.
-    pub(super) fn new(consumer: Consumer) -> Option<Self> {
-        // SAFETY: the handle is valid while `consumer` lives; the reference to the queue is
-        // ours and given back before the consumer goes.
-        let queue = unsafe {
-            let queue = rd::rd_kafka_queue_get_consumer(consumer.client().native_ptr());
-            Owned::new(queue, rd::rd_kafka_queue_destroy)
-        };
-        queue.map(|queue| PolledConsumer { queue: ConsumerQueue(queue), consumer })
-    }
-
-    pub(super) fn consumer(&self) -> &Consumer {
-        &self.consumer
-    }
-
-    pub(super) fn context(&self) -> &Context {
-        self.consumer.client().context()
-    }
-
-    /// Waits for what comes next. `None` if nothing came, or nothing that is told: log lines
-    /// go to the context.
-    pub(super) fn poll(&self, timeout: Duration) -> Option<Polled<'_>> {
-        let event = next_event(&self.queue.0, timeout)?;
-        // SAFETY: the event is valid.
-        match unsafe { rd::rd_kafka_event_type(event.get()) } {
-            rd::RD_KAFKA_EVENT_FETCH => Record::of(event),
-            rd::RD_KAFKA_EVENT_ERROR => Self::error_of(&event),
-            rd::RD_KAFKA_EVENT_LOG => {
-                self.log(&event);
-                None
-            }
-            _ => None,
-        }
-    }
-
-    fn error_of<'c>(event: &OwnedEvent) -> Option<Polled<'c>> {
-        let error = event_error(event)?;
-        // SAFETY: the event is valid; the topic partition is a copy and ours.
-        let place = unsafe {
-            let place = rd::rd_kafka_event_topic_partition(event.get());
-            Owned::new(place, rd::rd_kafka_topic_partition_destroy)
-                .map(|place| ((*place.get()).partition, (*place.get()).offset))
-        };
-        Some(match (error.code, place) {
-            (RDKafkaErrorCode::PartitionEOF, Some((partition, offset))) => {
-                Polled::EndOfPartition { partition, offset }
-            }
-            (_, place) => Polled::Error { error, partition: place.map(|(partition, _)| partition) },
-        })
-    }
-
-    fn log(&self, event: &OwnedEvent) {
-        let (mut facility, mut text, mut level) = (ptr::null(), ptr::null(), 0);
-        // SAFETY: the event is valid and a log event; the texts live as long as it.
-        let (facility, text) = unsafe {
-            rd::rd_kafka_event_log(event.get(), &mut facility, &mut text, &mut level);
-            (text_at(facility), text_at(text))
-        };
-        self.context().log_line(level, &facility, &text);
-    }
-}
-
-/// An event of a topic, in librdkafka's memory.
-pub(super) struct Record<'c> {
-    message: NonNull<rd::rd_kafka_message_t>,
-    // The message is part of the event and goes with it.
-    _event: OwnedEvent,
-    _consumer: PhantomData<&'c PolledConsumer>,
-}
-
-impl Record<'_> {
-    fn of<'c>(event: OwnedEvent) -> Option<Polled<'c>> {
-        // SAFETY: the event is valid; the message is part of it.
-        let message = unsafe { rd::rd_kafka_event_message_next(event.get()) };
-        let message = NonNull::new(message.cast_mut())?;
-        let record = Record { message, _event: event, _consumer: PhantomData };
-        // SAFETY: the message is valid; its error is read as the number that it is in C.
-        let number = unsafe { (&raw const (*message.as_ptr()).err).cast::<c_int>().read() };
-        Some(match CallError::of_number(number) {
-            Some(error) => Polled::Error { error, partition: Some(record.partition()) },
-            None => Polled::Record(record),
-        })
-    }
-
-    pub(super) fn partition(&self) -> i32 {
-        // SAFETY: the message is valid while the record lives.
-        unsafe { (*self.message.as_ptr()).partition }
-    }
-
-    pub(super) fn offset(&self) -> i64 {
-        // SAFETY: as above.
-        unsafe { (*self.message.as_ptr()).offset }
-    }
-
-    /// Where reading goes on behind it.
-    pub(super) fn next_offset(&self) -> i64 {
-        self.offset() + 1
-    }
-
-    /// The event as the core knows it. `headers` is empty and holds its headers afterwards.
-    pub(super) fn event<'r>(
-        &'r self,
-        headers: &'r mut Vec<Header<'r>>,
-    ) -> Result<Event<'r>, CallError> {
-        self.read_headers(headers)?;
-        let (timestamp, timestamp_type) = self.timestamp().unzip();
-        // SAFETY: the message is valid while the record lives, and so are key and value,
-        // which are null or have the lengths beside them.
-        let (key, value) = unsafe {
-            let message = self.message.as_ref();
-            (bytes_at(message.key, message.key_len), bytes_at(message.payload, message.len))
-        };
-        Ok(Event {
-            partition: self.partition(),
-            offset: self.offset(),
-            timestamp,
-            timestamp_type,
-            key,
-            value,
-            headers,
-        })
-    }
-
-    fn timestamp(&self) -> Option<(Timestamp, TimestampType)> {
-        use rd::rd_kafka_timestamp_type_t as Type;
-        let mut kind = Type::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
-        // SAFETY: the message is valid; librdkafka writes one of the enum's values.
-        let millis = unsafe { rd::rd_kafka_message_timestamp(self.message.as_ptr(), &mut kind) };
-        let kind = match kind {
-            Type::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE => return None,
-            Type::RD_KAFKA_TIMESTAMP_CREATE_TIME => TimestampType::CreateTime,
-            Type::RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME => TimestampType::LogAppendTime,
-        };
-        // -1 is how the log writes "none".
-        (millis != -1).then(|| (Timestamp::from_millis(millis), kind))
-    }
-
-    fn read_headers<'r>(&'r self, into: &mut Vec<Header<'r>>) -> Result<(), CallError> {
-        let mut headers = ptr::null_mut();
-        // SAFETY: the message is valid; the headers are part of it, and so are their texts,
-        // which stay where they are while the record lives. A name ends with NUL, a value is
-        // null or has the length beside it.
-        unsafe {
-            match rd::rd_kafka_message_headers(self.message.as_ptr(), &mut headers) {
-                rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR => {}
-                rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__NOENT => return Ok(()),
-                unreadable => return Err(CallError::of(unreadable.into())),
-            }
-            let count = rd::rd_kafka_header_cnt(headers);
-            into.reserve(count);
-            for index in 0..count {
-                let (mut key, mut value, mut length) = (ptr::null(), ptr::null(), 0);
-                rd::rd_kafka_header_get_all(headers, index, &mut key, &mut value, &mut length);
-                if key.is_null() {
-                    return Err(CallError::of(RDKafkaErrorCode::BadMessage));
-                }
-                let key = CStr::from_ptr(key).to_bytes();
-                into.push(Header { key, value: bytes_at(value, length) });
-            }
-        }
-        Ok(())
     }
 }
 

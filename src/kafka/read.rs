@@ -9,13 +9,16 @@ use rdkafka::topic_partition_list::Offset;
 use super::call::CallError;
 use super::context::{Context, is_refusal};
 use super::error::KafkaError;
-use super::ffi::{Polled, PolledConsumer, Record};
+use super::ffi::{AssignedConsumer, PartitionQueue, Polled, Record};
 use super::reader::{Flow, ReadEnd};
 use crate::snapshot::{Event, OffsetRange, TopicName};
 
-/// How long a poll waits. Control records end a range without an event: only between polls
-/// is the position looked at.
-const POLL: Duration = Duration::from_millis(10);
+/// How long an empty queue is waited for. Control records end a range without an event: only
+/// after such a wait is the position looked at.
+const WAIT: Duration = Duration::from_millis(10);
+
+/// Events between two questions whether to stop.
+const STOP_EVERY: u32 = 64;
 
 /// How often the brokers are asked whether the topic is still there while nothing comes:
 /// librdkafka tells only after half a minute, or not at all.
@@ -26,14 +29,18 @@ const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One call of `RangeReader::read`.
 pub(super) struct Read<'r> {
-    polled: &'r PolledConsumer,
+    consumer: &'r AssignedConsumer,
+    queue: &'r PartitionQueue,
     topic: &'r TopicName,
     partition: i32,
     range: OffsetRange,
     /// Everything of the range below it was handed out.
     next_offset: i64,
-    /// When it last moved, or the caller gave the thread back.
-    moved_at: Instant,
+    /// Bytes of keys and values that were handed out.
+    bytes: u64,
+    /// Where it stood when the queue was last found empty, and when that was.
+    stood_at: i64,
+    stood_since: Instant,
     /// When the brokers were last asked about the topic.
     looked_at: Instant,
     /// Whether the topic, or the partition, was missing then.
@@ -44,9 +51,10 @@ pub(super) struct Read<'r> {
 }
 
 impl<'r> Read<'r> {
-    /// A read with a consumer that is assigned to `partition`, at the start of `range`.
+    /// A read with a consumer that is assigned to `partition`, at the start of `range`, and the
+    /// queue of that partition.
     pub(super) fn new(
-        polled: &'r PolledConsumer,
+        (consumer, queue): (&'r AssignedConsumer, &'r PartitionQueue),
         topic: &'r TopicName,
         partition: i32,
         range: OffsetRange,
@@ -54,12 +62,15 @@ impl<'r> Read<'r> {
     ) -> Self {
         let now = Instant::now();
         Read {
-            polled,
+            consumer,
+            queue,
             topic,
             partition,
             range,
             next_offset: range.start(),
-            moved_at: now,
+            bytes: 0,
+            stood_at: range.start(),
+            stood_since: now,
             looked_at: now,
             missing: false,
             unreachable: false,
@@ -73,30 +84,33 @@ impl<'r> Read<'r> {
         on_event: &mut dyn FnMut(&Event<'_>) -> Flow,
         stop: &dyn Fn() -> bool,
     ) -> Result<ReadEnd, KafkaError> {
+        let mut until_stop_is_asked = 0;
         loop {
-            if stop() {
-                return Ok(ReadEnd::Stopped { next_offset: self.next_offset });
+            if until_stop_is_asked == 0 {
+                if stop() {
+                    return Ok(ReadEnd::Stopped { next_offset: self.next_offset });
+                }
+                until_stop_is_asked = STOP_EVERY;
             }
-            let polled = self.polled;
-            let flow = match polled.poll(POLL) {
+            until_stop_is_asked -= 1;
+            let queue = self.queue;
+            let flow = match queue.next() {
                 Some(Polled::Record(record)) => self.take(&record, on_event)?,
-                Some(Polled::EndOfPartition { partition, offset }) => {
-                    if partition == self.partition {
-                        self.move_to(offset);
-                    }
+                Some(Polled::EndOfPartition(offset)) => {
+                    self.move_to(offset);
                     Flow::Continue
                 }
-                Some(Polled::Error { error, partition }) => {
-                    if partition.is_none_or(|p| p == self.partition)
-                        && let Some(end) = self.judge(&error, partition)?
-                    {
+                Some(Polled::Error { error, offset }) => {
+                    if let Some(end) = self.judge(&error, offset)? {
                         return Ok(end);
                     }
                     Flow::Continue
                 }
                 None => {
-                    self.move_to_position();
-                    self.check_progress()?;
+                    if !queue.wait(WAIT) {
+                        self.stand()?;
+                    }
+                    until_stop_is_asked = 0;
                     Flow::Continue
                 }
             };
@@ -109,16 +123,21 @@ impl<'r> Read<'r> {
         }
     }
 
+    /// Bytes of keys and values that were handed out.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Hands out an event of the range. One behind it shows that the range was read past; one
-    /// that was handed out already, or is of another partition, is dropped.
+    /// that was handed out already is dropped.
     fn take(
         &mut self,
         record: &Record<'_>,
         on_event: &mut dyn FnMut(&Event<'_>) -> Flow,
     ) -> Result<Flow, KafkaError> {
         let offset = record.offset();
-        if record.partition() != self.partition || offset < self.next_offset {
-            let partition = record.partition();
+        if offset < self.next_offset {
+            let partition = self.partition;
             tracing::debug!(topic = %self.topic, partition, offset, "stale event dropped");
             return Ok(Flow::Continue);
         }
@@ -128,69 +147,86 @@ impl<'r> Read<'r> {
         }
         let mut headers = Vec::new();
         let event = record.event(&mut headers).map_err(|error| self.unreadable(offset, &error))?;
+        let length = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len) as u64;
+        self.bytes += length(event.key) + length(event.value);
         let flow = on_event(&event);
         self.move_to(record.next_offset());
         Ok(flow)
     }
 
     fn move_to(&mut self, offset: i64) {
-        if offset > self.next_offset {
-            self.next_offset = offset;
-            // A caller may take its time over an event; that is no stall.
-            self.moved_at = Instant::now();
+        self.next_offset = self.next_offset.max(offset);
+    }
+
+    /// Nothing came for a moment: hears what else there is to know, and judges the silence.
+    fn stand(&mut self) -> Result<(), KafkaError> {
+        while let Some(error) = self.consumer.next_error() {
+            self.heed(&error)?;
+        }
+        self.move_to_position();
+        if self.next_offset > self.stood_at {
+            // A caller may take its time over events; that is no stall.
+            (self.stood_at, self.stood_since) = (self.next_offset, Instant::now());
             if std::mem::take(&mut self.unreachable) {
                 self.context().answered();
             }
         }
+        self.check_progress()
     }
 
     /// Control records and aborted ones move the position without an event.
     fn move_to_position(&mut self) {
-        let position = self.polled.consumer().position().ok();
+        let position = self.consumer.consumer().position().ok();
         let offset = position.as_ref().and_then(|list| {
             list.find_partition(self.topic.as_str(), self.partition).map(|found| found.offset())
         });
         if let Some(Offset::Offset(offset)) = offset {
+            if self.queue.is_false_position(offset) {
+                return;
+            }
             self.move_to(offset);
         }
     }
 
-    /// What an error means: `None` if librdkafka goes on by itself.
-    fn judge(
-        &mut self,
-        error: &CallError,
-        partition: Option<i32>,
-    ) -> Result<Option<ReadEnd>, KafkaError> {
-        let context = self.context();
+    /// What an error of the partition means: `None` if librdkafka goes on by itself.
+    fn judge(&mut self, error: &CallError, offset: i64) -> Result<Option<ReadEnd>, KafkaError> {
         match error.code {
-            RDKafkaErrorCode::AutoOffsetReset => self.confirm_out_of_range(error).map(Some),
-            RDKafkaErrorCode::TopicAuthorizationFailed => {
-                Err(context.unauthorized(&self.attempt(), error))
+            RDKafkaErrorCode::AutoOffsetReset => {
+                // The one that was asked for: all below it has come.
+                self.move_to(offset);
+                self.confirm_out_of_range(error).map(Some)
             }
-            RDKafkaErrorCode::AllBrokersDown if context.refused().is_some() => {
-                Err(context.failed(&self.attempt(), None, error))
-            }
-            code if is_passing(code) || is_refusal(code) => {
-                context.note(code, &error.reason);
-                self.unreachable |= !is_unknown(code);
-                Ok(None)
-            }
-            // Of the consumer group, which is there only because librdkafka assigns nothing
-            // to a consumer without one. The user needs no right to it.
-            _ if partition.is_none() => {
-                tracing::debug!(topic = %self.topic, reason = error.reason, "error ignored");
-                Ok(None)
-            }
+            code if passes(code) => self.heed(error).map(|()| None),
             // librdkafka would go on behind the batch that it can't read.
             _ => Err(self.unreadable(self.next_offset, error)),
         }
     }
 
+    /// Notes an error after which librdkafka goes on by itself, unless that would be in vain.
+    fn heed(&mut self, error: &CallError) -> Result<(), KafkaError> {
+        let context = self.context();
+        match error.code {
+            RDKafkaErrorCode::TopicAuthorizationFailed => {
+                return Err(context.unauthorized(&self.attempt(), error));
+            }
+            RDKafkaErrorCode::AllBrokersDown if context.refused().is_some() => {
+                return Err(context.failed(&self.attempt(), None, error));
+            }
+            code if passes(code) => {
+                context.note(code, &error.reason);
+                self.unreachable |= !is_unknown(code);
+            }
+            // Of the consumer group, which is there only because librdkafka assigns nothing
+            // to a consumer without one. The user needs no right to it.
+            _ => tracing::debug!(topic = %self.topic, reason = error.reason, "error ignored"),
+        }
+        Ok(())
+    }
+
     /// librdkafka says that the offset is gone; the broker's watermarks must agree, or it is
     /// something else, such as a log that was cut off after an unclean election.
     fn confirm_out_of_range(&mut self, error: &CallError) -> Result<ReadEnd, KafkaError> {
-        self.move_to_position();
-        let consumer = self.polled.consumer();
+        let consumer = self.consumer.consumer();
         let (low, high) =
             consumer.fetch_watermarks(self.topic.as_str(), self.partition, LOOK_TIMEOUT).map_err(
                 |e| self.context().failed(&self.attempt(), Some(self.topic), &CallError::from(&e)),
@@ -203,7 +239,7 @@ impl<'r> Read<'r> {
 
     /// Fails a read that has stood for too long, or whose topic is gone.
     fn check_progress(&mut self) -> Result<(), KafkaError> {
-        let stands_for = self.moved_at.elapsed();
+        let stands_for = self.stood_since.elapsed();
         if stands_for >= self.stall {
             return Err(self.explain().unwrap_or_else(|| self.stalled()));
         }
@@ -248,7 +284,7 @@ impl<'r> Read<'r> {
         let context = self.context();
         let (topic, partition) = (self.topic.to_string(), self.partition);
         let metadata =
-            self.polled.consumer().fetch_metadata(Some(self.topic.as_str()), LOOK_TIMEOUT);
+            self.consumer.consumer().fetch_metadata(Some(self.topic.as_str()), LOOK_TIMEOUT);
         let metadata = match metadata {
             Ok(metadata) => metadata,
             Err(e) => {
@@ -272,7 +308,7 @@ impl<'r> Read<'r> {
     }
 
     fn context(&self) -> &'r Context {
-        self.polled.context()
+        self.consumer.context()
     }
 
     fn attempt(&self) -> String {
@@ -290,6 +326,11 @@ impl<'r> Read<'r> {
             reason: error.reason.clone(),
         }
     }
+}
+
+/// Errors after which librdkafka goes on by itself.
+fn passes(code: RDKafkaErrorCode) -> bool {
+    is_passing(code) || is_refusal(code)
 }
 
 /// Errors of connections and leaders, after which librdkafka tries again.
@@ -353,7 +394,7 @@ mod tests {
             Code::AutoOffsetReset,
             Code::Unknown,
         ] {
-            assert!(!is_passing(code) && !is_refusal(code), "{code}");
+            assert!(!passes(code), "{code}");
         }
     }
 }

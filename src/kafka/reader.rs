@@ -1,36 +1,45 @@
 //! Reads ranges of offsets. A range is read when the consumer's position is at or past its
 //! end: the last event is often not at its last offset, and silence is no end.
+//!
+//! Ranges are handed out one after the other, and fetched ahead: to turn from one partition
+//! to the next costs a round trip or more, in which nothing would be done.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer as _;
+use rdkafka::error::KafkaError as ClientError;
 use rdkafka::topic_partition_list::Offset;
 
 use super::call::CallError;
 use super::config::KafkaConfig;
 use super::context::Context;
 use super::error::KafkaError;
-use super::ffi::PolledConsumer;
+use super::ffi::{AssignedConsumer, PartitionQueue};
 use super::read::Read;
-use crate::snapshot::{Event, OffsetRange, TopicName};
+use crate::snapshot::{Event, OffsetRange, PartitionRange, TopicName};
+
+/// Partitions that are assigned at once, the one that is read included. In the worst case each
+/// of them holds a full queue, and one fetch above it.
+const MOST_ASSIGNED: usize = 8;
 
 /// Limits of a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadLimits {
     /// Seconds without progress after which a read fails.
     pub stall_seconds: u64,
-    /// KiB of events that are fetched ahead of the caller. librdkafka may hold one fetch
-    /// (1 MiB, more where a record is larger) above it.
+    /// KiB of events that are fetched ahead of the caller, for each partition. librdkafka may
+    /// hold one fetch (1 MiB, more where a record is larger) above it.
     pub queue_kbytes: u32,
 }
 
 impl Default for ReadLimits {
     /// 60 s: a broker that dies is replaced after some 12 s, and librdkafka goes on by
-    /// itself. 16 MiB: more made reading no faster.
+    /// itself. 4 MiB: more made reading no faster, and for each small event librdkafka needs
+    /// twice its size besides.
     fn default() -> Self {
-        ReadLimits { stall_seconds: 60, queue_kbytes: 16_384 }
+        ReadLimits { stall_seconds: 60, queue_kbytes: 4096 }
     }
 }
 
@@ -66,23 +75,34 @@ pub enum ReadEnd {
     },
 }
 
-/// Reads ranges of offsets of one topic, one partition at a time, with one consumer that is
-/// assigned to it: never subscribed, and nothing is ever committed.
+/// Reads ranges of offsets of one topic, one at a time, with one consumer that partitions are
+/// assigned to: never subscribed, and nothing is ever committed.
 pub struct RangeReader {
     config: KafkaConfig,
     topic: TopicName,
     limits: ReadLimits,
     source: Option<Source>,
+    /// What the caller will read next, in that order; the first of them may be assigned already.
+    upcoming: VecDeque<PartitionRange>,
+    /// Events that were handed out, and the bytes of their keys and values.
+    events: u64,
+    bytes: u64,
 }
 
-/// The consumer, and where it stands.
+/// A consumer, and what it is assigned to.
 struct Source {
-    polled: PolledConsumer,
-    /// The partition that it is assigned to, and the next offset that it will give.
-    placed: Option<(i32, i64)>,
-    /// Partitions that it has been assigned to. To assign one of them again could let events
+    // Before the consumer, so that they are dropped before it.
+    assigned: BTreeMap<i32, Assigned>,
+    consumer: AssignedConsumer,
+    /// Partitions that it has ever been assigned to. To assign one of them again could let events
     /// through that were fetched for the first assignment, and hide a gap.
     used: HashSet<i32>,
+}
+
+/// A partition that is fetched, and the next offset that its queue will give.
+struct Assigned {
+    queue: PartitionQueue,
+    next_offset: i64,
 }
 
 impl RangeReader {
@@ -96,12 +116,26 @@ impl RangeReader {
         limits: ReadLimits,
     ) -> Result<Self, KafkaError> {
         let source = Some(Source::new(config, limits)?);
-        Ok(RangeReader { config: config.clone(), topic: topic.clone(), limits, source })
+        Ok(RangeReader {
+            config: config.clone(),
+            topic: topic.clone(),
+            limits,
+            source,
+            upcoming: VecDeque::new(),
+            events: 0,
+            bytes: 0,
+        })
+    }
+
+    /// Says what will be read, in that order, so that it can be fetched ahead. It is a hint:
+    /// whatever else is read is right, and slower.
+    pub fn expect(&mut self, upcoming: impl IntoIterator<Item = PartitionRange>) {
+        self.upcoming = upcoming.into_iter().filter(|part| !part.range.is_empty()).collect();
     }
 
     /// Hands every event of `range` to `on_event`, in order of offsets, until the consumer's
-    /// position is at or past the range's end. `stop` is asked before each event, and every
-    /// few milliseconds while none comes; only a look-up that explains why none comes can
+    /// position is at or past the range's end. `stop` is asked every few events, and every few
+    /// milliseconds while none comes; only a look-up that explains why none comes can
     /// hold it up, for seconds. To go on where a read has paused is cheap.
     ///
     /// # Errors
@@ -121,46 +155,78 @@ impl RangeReader {
         }
         // A consumer that failed is not used again.
         let mut source = self.place(partition, range.start())?;
+        self.fetch_ahead(&mut source, partition)?;
+        let Some(assigned) = source.assigned.get_mut(&partition) else {
+            return Err(KafkaError::Client { reason: "a partition has no queue".to_owned() });
+        };
         let stall = Duration::from_secs(self.limits.stall_seconds);
-        let mut read = Read::new(&source.polled, &self.topic, partition, range, stall);
-        let end = read.run(on_event, stop)?;
+        let from = (&source.consumer, &assigned.queue);
+        let mut events = 0;
+        let mut read = Read::new(from, &self.topic, partition, range, stall);
+        let end = read.run(
+            &mut |event| {
+                events += 1;
+                on_event(event)
+            },
+            stop,
+        )?;
+        self.events += events;
+        self.bytes += read.bytes();
         match end {
             ReadEnd::Paused { next_offset } | ReadEnd::Stopped { next_offset } => {
-                source.placed = Some((partition, next_offset));
+                assigned.next_offset = next_offset;
                 self.source = Some(source);
             }
             // What was fetched beyond the range must not be given to the next read.
             ReadEnd::Complete | ReadEnd::OutOfRange { .. } => {
-                let unassigned = source.polled.consumer().unassign();
-                source.placed = None;
-                self.source = unassigned.is_ok().then_some(source);
+                self.source = source.unassign(&self.topic, partition).is_ok().then_some(source);
             }
         }
         Ok(end)
     }
 
-    /// A consumer whose next event is the first at or after `offset`.
+    /// A consumer of which `partition` is assigned, and the next event is the first at or after
+    /// `offset`.
     fn place(&mut self, partition: i32, offset: i64) -> Result<Source, KafkaError> {
-        let kept = self.source.take().filter(|source| {
-            source.placed == Some((partition, offset)) || !source.used.contains(&partition)
+        let placed = |source: &Source| source.assigned.get(&partition).map(|a| a.next_offset);
+        let kept = self.source.take().filter(|source| match placed(source) {
+            Some(next_offset) => next_offset == offset,
+            None => !source.used.contains(&partition),
         });
         let mut source = match kept {
             Some(source) => source,
             None => Source::new(&self.config, self.limits)?,
         };
-        if source.placed == Some((partition, offset)) {
-            return Ok(source);
+        if placed(&source).is_none() {
+            source.assign(&self.topic, partition, offset)?;
         }
-        let mut list = TopicPartitionList::with_capacity(1);
-        list.add_partition_offset(self.topic.as_str(), partition, Offset::Offset(offset))
-            .and_then(|()| source.polled.consumer().assign(&list))
-            .map_err(|error| {
-                let error = CallError { reason: error.to_string(), ..CallError::from(&error) };
-                let attempt = format!("assigning partition {partition} of {}", self.topic);
-                source.polled.context().failed(&attempt, None, &error)
-            })?;
-        source.used.insert(partition);
         Ok(source)
+    }
+
+    /// Assigns what comes after `partition`: always one more, and so many small ranges that
+    /// together they are about a queue full.
+    fn fetch_ahead(&mut self, source: &mut Source, partition: i32) -> Result<(), KafkaError> {
+        if let Some(at) = self.upcoming.iter().position(|part| part.partition == partition) {
+            self.upcoming.drain(..=at);
+        }
+        let queue_bytes = u64::from(self.limits.queue_kbytes) << 10;
+        let mut ahead = 0;
+        for part in &self.upcoming {
+            let (next, start) = (part.partition, part.range.start());
+            if !source.assigned.contains_key(&next) {
+                let full = ahead >= queue_bytes || source.assigned.len() >= MOST_ASSIGNED;
+                // Such a partition needs another consumer, and so does all behind it.
+                if full || source.used.contains(&next) {
+                    break;
+                }
+                source.assign(&self.topic, next, start)?;
+            }
+            ahead += match self.bytes.checked_div(self.events) {
+                Some(each) => (each + 1).saturating_mul(part.range.len().unsigned_abs()),
+                None => queue_bytes,
+            };
+        }
+        Ok(())
     }
 }
 
@@ -170,9 +236,32 @@ impl Source {
             .for_reader(limits.queue_kbytes)
             .create_with_context(Context::new(&config.brokers))
             .map_err(|error| KafkaError::Client { reason: error.to_string() })?;
-        let polled = PolledConsumer::new(consumer)
+        let consumer = AssignedConsumer::new(consumer)
             .ok_or_else(|| KafkaError::Client { reason: "it has no group.id".to_owned() })?;
-        Ok(Source { polled, placed: None, used: HashSet::new() })
+        Ok(Source { assigned: BTreeMap::new(), consumer, used: HashSet::new() })
+    }
+
+    fn assign(&mut self, topic: &TopicName, partition: i32, offset: i64) -> Result<(), KafkaError> {
+        let failed = |error: CallError| {
+            let attempt = format!("assigning partition {partition} of {topic}");
+            self.consumer.context().failed(&attempt, None, &error)
+        };
+        // Its queue first: without one, what is fetched would go to the consumer's own.
+        let queue = self.consumer.queue_of(topic.as_str(), partition).map_err(failed)?;
+        let mut list = TopicPartitionList::with_capacity(1);
+        list.add_partition_offset(topic.as_str(), partition, Offset::Offset(offset))
+            .and_then(|()| self.consumer.consumer().incremental_assign(&list))
+            .map_err(|e| failed(CallError { reason: e.to_string(), ..CallError::from(&e) }))?;
+        self.used.insert(partition);
+        self.assigned.insert(partition, Assigned { queue, next_offset: offset });
+        Ok(())
+    }
+
+    fn unassign(&mut self, topic: &TopicName, partition: i32) -> Result<(), ClientError> {
+        self.assigned.remove(&partition);
+        let mut list = TopicPartitionList::with_capacity(1);
+        list.add_partition(topic.as_str(), partition);
+        self.consumer.consumer().incremental_unassign(&list)
     }
 }
 

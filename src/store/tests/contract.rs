@@ -19,7 +19,7 @@ use tokio::task::spawn_blocking;
 use super::store::{ListedUpload, OwnerClaim, Store, StoreError, StoredObject};
 
 /// All parts of an upload but its last have this size.
-const PART_BYTES: usize = 8 << 20;
+const PART_BYTES: usize = 5 << 20;
 
 /// A store of a test's own.
 pub struct Place {
