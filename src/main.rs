@@ -7,11 +7,6 @@ use strandline::app::{self, AppError};
 use strandline::settings::{self, Cli, Command};
 use strandline::{api, foreground, health, telemetry};
 
-/// In place of the system's, for librdkafka too: one thread of it allocates each event and ours
-/// frees it, which the system's allocator makes dear (docs/performance.md).
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// The exit code of wrong usage, settings included; clap's own too.
 const WRONG_USAGE: u8 = 2;
 

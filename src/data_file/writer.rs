@@ -47,8 +47,8 @@ impl Default for WriteLimits {
     fn default() -> Self {
         WriteLimits {
             batch_rows: 8192,
-            batch_bytes: 1 << 20,
-            row_group_memory_bytes: 16 << 20,
+            batch_bytes: 512 << 10,
+            row_group_memory_bytes: 8 << 20,
             row_group_event_bytes: 64 << 20,
             row_group_rows: 1 << 20,
         }

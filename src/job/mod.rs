@@ -27,7 +27,7 @@ pub use worker::{WorkSource, work, work_once, work_until_idle};
 use tokio_util::sync::CancellationToken;
 
 use crate::db::Database;
-use crate::kafka::{KafkaClient, KafkaConfig, KafkaError};
+use crate::kafka::{KafkaClient, KafkaConfig, KafkaError, ReadLimits, Readers};
 use crate::snapshot::FailureKind;
 use crate::store::Store;
 
@@ -61,8 +61,8 @@ pub struct Shells {
 
 /// A Kafka cluster that the settings name.
 pub struct Cluster {
-    config: KafkaConfig,
     client: KafkaClient,
+    readers: Readers,
 }
 
 impl Cluster {
@@ -72,7 +72,7 @@ impl Cluster {
     /// [`KafkaError`] if librdkafka refuses the configuration.
     pub fn connect(config: KafkaConfig) -> Result<Self, KafkaError> {
         let client = KafkaClient::connect(&config)?;
-        Ok(Cluster { config, client })
+        Ok(Cluster { client, readers: Readers::new(config, ReadLimits::default()) })
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::{Cluster, JobError, Shells};
 use crate::db;
-use crate::kafka::{Flow, RangeReader, ReadEnd, ReadLimits};
+use crate::kafka::{Flow, ReadEnd};
 use crate::snapshot::{
     Event, Failure, FailureKind, OffsetRange, PartitionLook, PoisonJudge, PoisonRecord, Timestamp,
     TopicName, Window,
@@ -142,7 +142,7 @@ impl ReadOn {
         cluster: &Cluster,
         topic: &TopicName,
     ) -> Result<(Option<i64>, Vec<PoisonRecord>), JobError> {
-        let mut reader = RangeReader::new(&cluster.config, topic, ReadLimits::default())?;
+        let mut reader = cluster.readers.reader(topic, 1)?;
         let (mut found, mut poison) = (None, Vec::new());
         let mut on_event = |event: &Event<'_>| {
             let Some(timestamp) = event.timestamp.filter(|time| *time >= self.at) else {

@@ -14,7 +14,7 @@ use super::{Cluster, JobError, Shells};
 use crate::data_file::{DataFileError, FileWriter, WriteLimits};
 use crate::db::{ClaimedTask, NewFile, NewSegment, Progress};
 use crate::fault::{self, Fault};
-use crate::kafka::{Flow, RangeReader, ReadEnd, ReadLimits, TopicId};
+use crate::kafka::{Flow, RangeReader, ReadEnd, TopicId};
 use crate::snapshot::{
     Event, Failure, FailureKind, OffsetRange, PartitionRange, RangeTally, TopicName, Window,
 };
@@ -48,8 +48,9 @@ pub(super) struct TaskReader {
 }
 
 impl TaskReader {
-    pub(super) fn new(shells: &Shells, task: &ClaimedTask) -> Result<Self, JobError> {
-        let reader = RangeReader::new(&shells.cluster.config, &task.topic, ReadLimits::default())?;
+    /// A reader for a task of so many offsets.
+    pub(super) fn new(shells: &Shells, task: &ClaimedTask, offsets: i64) -> Result<Self, JobError> {
+        let reader = shells.cluster.readers.reader(&task.topic, offsets)?;
         Ok(TaskReader { reader, files: 0 })
     }
 

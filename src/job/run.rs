@@ -47,9 +47,9 @@ pub(super) async fn do_task(
 /// Reads what is left of a task, file by file, until nothing is.
 async fn read(shells: &Shells, task: &ClaimedTask, held: &HeldLease) -> Result<(), JobError> {
     let topic = task.topic_key.ok_or(db::DbError::unexpected("snapshots.topic"))?;
-    let mut reader = TaskReader::new(shells, task)?;
-    fault::hit(Fault::ReaderMade);
     let planned: i64 = ranges_len(&db::task_ranges(&shells.db, task.lease.task_id).await?);
+    let mut reader = TaskReader::new(shells, task, planned)?;
+    fault::hit(Fault::ReaderMade);
     let mut progress = Progress::default();
     loop {
         if held.stop.wanted() {

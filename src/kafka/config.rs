@@ -9,6 +9,7 @@ use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::KafkaError as ClientError;
 
 use super::error::KafkaConfigError;
+use super::reader::ReadLimits;
 
 /// What Strandline's promises stand on. A property may repeat such a value, not change it.
 const FIXED: &[(&str, &str, &str)] = &[
@@ -92,12 +93,12 @@ impl KafkaConfig {
         self.build(DEFAULTS, &[("bootstrap.servers", &self.brokers)])
     }
 
-    /// The settings of a consumer that reads events, with at most `queue_kbytes` KiB of them
-    /// fetched ahead.
-    pub(super) fn for_reader(&self, queue_kbytes: u32) -> ClientConfig {
-        let queue_kbytes = queue_kbytes.max(1).to_string();
+    /// The settings of a consumer that reads events.
+    pub(super) fn for_reader(&self, limits: ReadLimits) -> ClientConfig {
+        let queue_kbytes = limits.queue_kbytes.max(1).to_string();
+        let fetch_bytes = (u64::from(limits.fetch_kbytes.max(1)) << 10).to_string();
         self.build(
-            &[DEFAULTS, READER_DEFAULTS].concat(),
+            &[DEFAULTS, READER_DEFAULTS, &[("fetch.message.max.bytes", &fetch_bytes)]].concat(),
             &[
                 ("bootstrap.servers", self.brokers.as_str()),
                 ("queued.max.messages.kbytes", &queue_kbytes),
@@ -389,7 +390,7 @@ mod tests {
     fn harmless_properties_and_fixed_values_repeated_are_taken() {
         let text = "isolation.level=READ_COMMITTED,group.id=audit,socket.keepalive.enable=true";
         let config = KafkaConfig::new("a:1", text).expect("fine");
-        let reader = config.for_reader(0);
+        let reader = config.for_reader(ReadLimits { queue_kbytes: 0, ..ReadLimits::default() });
         assert_eq!(reader.get("group.id"), Some("audit"));
         assert_eq!(reader.get("isolation.level"), Some("read_committed"));
         assert_eq!(reader.get("queued.max.messages.kbytes"), Some("1"));

@@ -2,7 +2,7 @@
 //!
 //! Everything here blocks the thread that calls it; callers use a blocking pool.
 //! `config` says how to reach a cluster, `client` what a topic is, `offsets` which
-//! offsets a time means; `reader` reads them, `read` is one read. rdkafka's types stay in
+//! offsets a time means; `reader` reads them, `read` is one read, `readers` has them ready. rdkafka's types stay in
 //! this folder, and only `ffi` talks to librdkafka's C interface, in the words of `call`.
 
 mod call;
@@ -14,9 +14,11 @@ mod ffi;
 mod offsets;
 mod read;
 mod reader;
+mod readers;
 
 pub use client::{KafkaClient, TopicDescription, TopicId, TopicIdError, TopicSummary};
 pub use config::KafkaConfig;
 pub use error::{KafkaConfigError, KafkaError};
 pub use offsets::FoundEvent;
 pub use reader::{Flow, RangeReader, ReadEnd, ReadLimits};
+pub use readers::Readers;

@@ -16,13 +16,17 @@ use super::call::CallError;
 use super::config::KafkaConfig;
 use super::context::Context;
 use super::error::KafkaError;
-use super::ffi::{AssignedConsumer, PartitionQueue};
+use super::ffi::{AssignedConsumer, Consumer, PartitionQueue};
 use super::read::Read;
+use super::readers::Home;
 use crate::snapshot::{Event, OffsetRange, PartitionRange, TopicName};
 
 /// Partitions that are assigned at once, the one that is read included. In the worst case each
 /// of them holds a full queue, and one fetch above it.
 const MOST_ASSIGNED: usize = 8;
+
+/// What an event takes, in bytes, as long as none was read.
+const ASSUMED_BYTES: u64 = 1024;
 
 /// Limits of a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,14 +36,16 @@ pub struct ReadLimits {
     /// KiB of events that are fetched ahead of the caller, for each partition. librdkafka may
     /// hold one fetch (1 MiB, more where a record is larger) above it.
     pub queue_kbytes: u32,
+    /// KiB that a broker is asked for at once, of each partition.
+    pub fetch_kbytes: u32,
 }
 
 impl Default for ReadLimits {
     /// 60 s: a broker that dies is replaced after some 12 s, and librdkafka goes on by
-    /// itself. 4 MiB: more made reading no faster, and for each small event librdkafka needs
+    /// itself. 2 MiB: more made reading no faster, and for each small event librdkafka needs
     /// twice its size besides.
     fn default() -> Self {
-        ReadLimits { stall_seconds: 60, queue_kbytes: 4096 }
+        ReadLimits { stall_seconds: 60, queue_kbytes: 2048, fetch_kbytes: 1024 }
     }
 }
 
@@ -82,6 +88,8 @@ pub struct RangeReader {
     topic: TopicName,
     limits: ReadLimits,
     source: Option<Source>,
+    /// Who closes the consumer when the reader is dropped; `None` if the reader does.
+    home: Option<Home>,
     /// What the caller will read next, in that order; the first of them may be assigned already.
     upcoming: VecDeque<PartitionRange>,
     /// Events that were handed out, and the bytes of their keys and values.
@@ -90,7 +98,7 @@ pub struct RangeReader {
 }
 
 /// A consumer, and what it is assigned to.
-struct Source {
+pub(super) struct Source {
     // Before the consumer, so that they are dropped before it.
     assigned: BTreeMap<i32, Assigned>,
     consumer: AssignedConsumer,
@@ -115,16 +123,27 @@ impl RangeReader {
         topic: &TopicName,
         limits: ReadLimits,
     ) -> Result<Self, KafkaError> {
-        let source = Some(Source::new(config, limits)?);
-        Ok(RangeReader {
+        Ok(RangeReader::with(config, topic, limits, Source::new(config, limits)?, None))
+    }
+
+    /// A reader with a consumer that nothing was assigned to yet.
+    pub(super) fn with(
+        config: &KafkaConfig,
+        topic: &TopicName,
+        limits: ReadLimits,
+        source: Source,
+        home: Option<Home>,
+    ) -> Self {
+        RangeReader {
             config: config.clone(),
             topic: topic.clone(),
             limits,
-            source,
+            source: Some(source),
+            home,
             upcoming: VecDeque::new(),
             events: 0,
             bytes: 0,
-        })
+        }
     }
 
     /// Says what will be read, in that order, so that it can be fetched ahead. It is a hint:
@@ -221,24 +240,34 @@ impl RangeReader {
                 }
                 source.assign(&self.topic, next, start)?;
             }
-            ahead += match self.bytes.checked_div(self.events) {
-                Some(each) => (each + 1).saturating_mul(part.range.len().unsigned_abs()),
-                None => queue_bytes,
-            };
+            let each = self.bytes.checked_div(self.events).unwrap_or(ASSUMED_BYTES);
+            ahead += (each + 1).saturating_mul(part.range.len().unsigned_abs());
         }
         Ok(())
     }
 }
 
+impl Drop for RangeReader {
+    fn drop(&mut self) {
+        if let (Some(home), Some(source)) = (self.home.take(), self.source.take()) {
+            home.close(source, (self.events > 0).then(|| self.topic.clone()));
+        }
+    }
+}
+
 impl Source {
-    fn new(config: &KafkaConfig, limits: ReadLimits) -> Result<Self, KafkaError> {
+    pub(super) fn new(config: &KafkaConfig, limits: ReadLimits) -> Result<Self, KafkaError> {
         let consumer = config
-            .for_reader(limits.queue_kbytes)
+            .for_reader(limits)
             .create_with_context(Context::new(&config.brokers))
             .map_err(|error| KafkaError::Client { reason: error.to_string() })?;
         let consumer = AssignedConsumer::new(consumer)
             .ok_or_else(|| KafkaError::Client { reason: "it has no group.id".to_owned() })?;
         Ok(Source { assigned: BTreeMap::new(), consumer, used: HashSet::new() })
+    }
+
+    pub(super) fn consumer(&self) -> &Consumer {
+        self.consumer.consumer()
     }
 
     fn assign(&mut self, topic: &TopicName, partition: i32, offset: i64) -> Result<(), KafkaError> {
