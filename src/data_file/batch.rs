@@ -18,6 +18,9 @@ const ROW_BYTES: usize = 48;
 /// What a header costs apart from its key and value.
 const HEADER_BYTES: usize = 12;
 
+/// Memory of one column that is used again. A huge event must not keep its place for good.
+const MOST_KEPT_BYTES: usize = 2 << 20;
+
 /// Bytes of an event as far as they are its own: key, value and headers.
 pub(super) fn content_bytes(event: &Event<'_>) -> usize {
     let length = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
@@ -137,6 +140,7 @@ impl<T: ArrowNativeType> Reused<T> {
             self.values = values;
         }
         self.values.clear();
+        self.values.shrink_to(MOST_KEPT_BYTES / size_of::<T>());
     }
 }
 
