@@ -91,7 +91,8 @@ pub(super) async fn make_newest(
     tx.execute(
         "-- supersede_snapshots
          UPDATE snapshots SET superseded_at = clock_timestamp()
-         WHERE cluster = $1 AND topic_name = $2 AND topic <> $3 AND superseded_at IS NULL",
+         WHERE superseded_at IS NULL AND topic IN (
+             SELECT id FROM topics WHERE cluster = $1 AND name = $2 AND id <> $3)",
         &[&cluster, &name, &key],
     )
     .await
