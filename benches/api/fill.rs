@@ -74,26 +74,48 @@ async fn multiply(settings: &Settings, _db: &Database) -> Result<()> {
     Ok(())
 }
 
-/// Asks for as many snapshots as are to be queued; those that are queued stay.
+/// Asks for snapshots until as many are queued as are to be. Of a database that was kept some
+/// are done already: then further windows are asked for.
 pub async fn queue(settings: &Settings, db: &Database, url: &str) -> Result<()> {
     let started = Instant::now();
     let client = Client::new(url)?;
-    let sent =
-        stream::iter(0..settings.queued).map(|number| {
-            let (client, body) =
-                (client.clone(), queued_body(FIRST + number as i64 * QUEUED_WINDOW));
-            async move {
-                client.send(&Request::post("/v1/snapshots".to_owned(), body, status(202))).await
-            }
+    let mut next = 0;
+    loop {
+        let missing = settings.queued as i64 - count(db, QUEUED).await?;
+        if missing <= 0 {
+            break;
+        }
+        if next > 20 * settings.queued as i64 {
+            return Err("what is asked for does not stay in the queue".into());
+        }
+        let sent = stream::iter(next..next + missing).map(|number| {
+            let (client, body) = (client.clone(), queued_body(FIRST + number * QUEUED_WINDOW));
+            let accepted = Request::post("/v1/snapshots".to_owned(), body, accepted());
+            async move { client.send(&accepted).await }
         });
-    let answers: Vec<_> = sent.buffer_unordered(8).collect().await;
-    if let Some(Err(wrong)) = answers.into_iter().find(|answer| answer.is_err()) {
-        return Err(wrong.into());
+        let answers: Vec<_> = sent.buffer_unordered(8).collect().await;
+        if let Some(Err(wrong)) = answers.into_iter().find(|answer| answer.is_err()) {
+            return Err(wrong.into());
+        }
+        next += missing;
     }
     let (client, _notifications) = db.dedicated().await?;
     client.batch_execute("VACUUM ANALYZE snapshots, runs, tasks").await?;
-    println!("queued {} snapshots in {:.1} s", settings.queued, started.elapsed().as_secs_f64());
+    println!(
+        "{} snapshots are queued, after {:.1} s",
+        settings.queued,
+        started.elapsed().as_secs_f64()
+    );
     Ok(())
+}
+
+const QUEUED: &str = "SELECT count(*) FROM runs WHERE outcome IS NULL AND started_at IS NULL";
+
+fn accepted() -> Check {
+    std::sync::Arc::new(|status, body| match status {
+        200 | 202 => Ok(()),
+        _ => Err(format!("{status} {body}")),
+    })
 }
 
 fn status(wanted: u16) -> Check {
@@ -113,11 +135,10 @@ pub async fn count(db: &Database, sql: &str) -> Result<i64> {
 pub async fn counts(settings: &Settings, db: &Database) -> Result<Value> {
     let ended =
         count(db, "SELECT count(*) FROM runs WHERE outcome IS NOT NULL AND run = 1").await?;
-    let queued = "SELECT count(*) FROM runs WHERE outcome IS NULL AND started_at IS NULL";
     let size = "SELECT pg_database_size(current_database()) / 1048576";
     let document = json!({
         "ended_snapshots": ended,
-        "queued_snapshots": count(db, queued).await?,
+        "queued_snapshots": count(db, QUEUED).await?,
         "database_mib": count(db, size).await?,
         "requests_per_second": settings.requests_per_second,
         "rounds": settings.rounds,

@@ -59,12 +59,12 @@ FROM bench_made m JOIN snapshots s ON s.id = m.real_id
 ORDER BY m.n;
 
 INSERT INTO runs (snapshot_id, run, origin, outcome, error, offsets_total, records_added,
-    requested_at, started_at, finished_at, offsets_done, records, bytes)
+    requested_at, started_at, finished_at, offsets_done, records, bytes, shown)
 SELECT m.id, n.run, CASE n.run WHEN 1 THEN 'request' ELSE 'sealer' END, m.outcome,
     CASE m.outcome WHEN 'failed' THEN
         '{"code": "KAFKA_UNAVAILABLE", "message": "no broker could be reached", "partition": null}'::jsonb END,
     r.offsets_total, r.records_added, m.asked_at, m.asked_at + interval '1 s',
-    m.asked_at + interval '2 s', r.offsets_done, r.records, r.bytes
+    m.asked_at + interval '2 s', r.offsets_done, r.records, r.bytes, n.run = m.run
 FROM bench_made m
 JOIN runs r ON r.snapshot_id = m.real_id AND r.run = 1
 CROSS JOIN LATERAL generate_series(1, m.run) AS n(run)

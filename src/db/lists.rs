@@ -111,26 +111,44 @@ impl Query {
         if let Some(completeness) = filter.completeness {
             conditions += &format!(" AND s.completeness = '{}'", completeness.as_str());
         }
-        let by_values = filter.labels.len() + usize::from(filter.topic.is_some()) > 1
-            || filter.window_from.is_some()
-            || filter.window_to.is_some()
+        let span = filter.window_from.is_some() || filter.window_to.is_some();
+        let by_values = span
+            || filter.labels.len() + usize::from(filter.topic.is_some()) > 1
             || !USUAL_LIMITS.contains(&page.limit);
+        let way = if span && filter.topic.is_some() { Way::BySpan } else { Way::InOrder };
         Query {
-            sql: page_sql(&tables, &conditions, &filter.states, page.limit),
+            sql: page_sql(way, &tables, &conditions, &filter.states, page.limit),
             values,
             plan: if by_values { Plan::ByValues } else { Plan::Same },
         }
     }
 }
 
+/// How a page is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// Snapshot by snapshot, newest first, until the page is full.
+    InOrder,
+    /// All of the span, which are then put in order: one topic has few of them, and Postgres,
+    /// which can't know, would pass over all that are newer.
+    BySpan,
+}
+
 /// First the ids of the page, then what is shown of them. Each state is looked for by itself:
 /// together they would be in no index's order.
-fn page_sql(tables: &str, conditions: &str, states: &[State], limit: i64) -> String {
+fn page_sql(way: Way, tables: &str, conditions: &str, states: &[State], limit: i64) -> String {
     let mut states = states.to_vec();
     states.sort_by_key(|state| state.as_str());
     states.dedup();
     let newest = |tables: &str, conditions: &str| {
-        format!("(SELECT s.id FROM {tables} WHERE {conditions} ORDER BY s.id DESC LIMIT {limit})")
+        let all = format!("s.id FROM {tables} WHERE {conditions}");
+        match way {
+            Way::InOrder => format!("(SELECT {all} ORDER BY s.id DESC LIMIT {limit})"),
+            // OFFSET 0 keeps the order out of it.
+            Way::BySpan => format!(
+                "(SELECT id FROM (SELECT {all} OFFSET 0) span ORDER BY id DESC LIMIT {limit})"
+            ),
+        }
     };
     let of_state = |state: &State| {
         // The index on runs is read from where the page begins only if that is said of them.
@@ -155,8 +173,8 @@ const fn in_state(state: State) -> &'static str {
     match state {
         State::Queued => "r.outcome IS NULL AND r.started_at IS NULL",
         State::Running => "r.outcome IS NULL AND r.started_at IS NOT NULL",
-        State::Succeeded => "r.outcome = 'succeeded'",
-        State::Failed => "r.outcome = 'failed'",
-        State::Cancelled => "r.outcome = 'cancelled'",
+        State::Succeeded => "r.outcome = 'succeeded' AND r.shown",
+        State::Failed => "r.outcome = 'failed' AND r.shown",
+        State::Cancelled => "r.outcome = 'cancelled' AND r.shown",
     }
 }

@@ -139,8 +139,8 @@ pub async fn queue_due_runs(
                                AND NOT p.sealed AND p.last_stable_offset < p.high_watermark))
                  FOR UPDATE OF s SKIP LOCKED),
              added AS (
-                 INSERT INTO runs (snapshot_id, run, origin)
-                 SELECT id, (SELECT max(run) + 1 FROM runs WHERE snapshot_id = id), 'sealer'
+                 INSERT INTO runs (snapshot_id, run, origin, shown)
+                 SELECT id, (SELECT max(run) + 1 FROM runs WHERE snapshot_id = id), 'sealer', false
                  FROM due
                  ON CONFLICT DO NOTHING RETURNING snapshot_id, run)
              INSERT INTO tasks (snapshot_id, run, kind, due_at)
