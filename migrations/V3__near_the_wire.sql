@@ -73,16 +73,3 @@ INSERT INTO snapshot_labels SELECT l.key, l.value, s.id FROM snapshots s, jsonb_
 ORDER BY 1, 2, 3;
 ANALYZE snapshot_labels;
 DROP INDEX snapshots_labels;
-
--- Who notifies holds a lock from before its commit until after it, so that commits wait for one
--- another. Where work abounds nobody sleeps: each worker looks for more when it is through.
-CREATE OR REPLACE FUNCTION notify_task() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    IF (SELECT count(*) FILTER (WHERE available_at <= clock_timestamp()) < 32 FROM (
-            SELECT available_at FROM tasks WHERE ended_at IS NULL AND lease_expires_at IS NULL
-            ORDER BY due_at, id LIMIT 64) AS free) THEN
-        PERFORM pg_notify('strandline_tasks', '');
-    END IF;
-    RETURN NULL;
-END $$;
-COMMENT ON FUNCTION notify_task() IS 'Tells sleeping workers that there is something to do, unless there is so much that none sleeps';
