@@ -39,8 +39,8 @@ CREATE INDEX snapshots_incarnation ON snapshots (topic, completeness) WHERE supe
 ALTER TABLE tasks SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 
 -- Labels, one a row, so that a list by label is read off in order as well: a GIN index finds
--- all that carry a label before the first page can be sorted, and stalls now and then the one
--- who adds to it. A trigger keeps them, whichever program writes the snapshots.
+-- all that carry a label before the first page can be sorted. A trigger keeps them, whichever
+-- program writes the snapshots.
 CREATE TABLE snapshot_labels (
     label_key text NOT NULL,
     label_value text NOT NULL,

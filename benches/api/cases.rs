@@ -119,7 +119,7 @@ fn page(
         if status != 200 || !body.starts_with("{\"items\":[") {
             return Err(format!("{status} {body}"));
         }
-        if number % 8 != 0 {
+        if !number.is_multiple_of(8) {
             return Ok(());
         }
         let page: Value = serde_json::from_str(body).map_err(|error| error.to_string())?;

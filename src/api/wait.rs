@@ -29,9 +29,12 @@ pub struct Waiters {
 struct Watched {
     /// How often those who wait were told to look.
     told: watch::Sender<u64>,
-    /// What was found, after they were told so often.
-    found: Arc<tokio::sync::Mutex<Option<(u64, Option<SnapshotRow>)>>>,
+    /// What the one of them found who looked.
+    found: Found,
 }
+
+/// A row, or that there is none, and how often those who wait had been told when it was read.
+type Found = Arc<tokio::sync::Mutex<Option<(u64, Option<SnapshotRow>)>>>;
 
 impl Default for Watched {
     fn default() -> Self {
@@ -96,7 +99,7 @@ impl Waiters {
 pub struct Ticket {
     id: Uuid,
     receiver: watch::Receiver<u64>,
-    found: Arc<tokio::sync::Mutex<Option<(u64, Option<SnapshotRow>)>>>,
+    found: Found,
     waiters: Waiters,
 }
 

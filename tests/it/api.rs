@@ -289,7 +289,8 @@ async fn lists_show_what_is_so_now() {
     assert_eq!(listed("label=team:a&label=night:2&state=queued&state=failed").await, 1);
     app.work().await;
     assert_eq!((listed("state=failed").await, listed("state=queued").await), (1, 0));
-    let span = |from, to| format!("topic=no-such-topic&window_from={}&window_to={}", at(from), at(to));
+    let span =
+        |from, to| format!("topic=no-such-topic&window_from={}&window_to={}", at(from), at(to));
     assert_eq!(listed(&span(0, HOUR)).await, 1);
     assert_eq!(listed(&span(HOUR, 2 * HOUR)).await, 0, "it ends where the span begins");
     assert_eq!(listed(&(span(0, 1) + "&state=failed&limit=7")).await, 1);
