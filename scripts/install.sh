@@ -4,6 +4,7 @@
 #   scripts/install.sh           installs what is missing (Debian, Ubuntu; root or sudo)
 #   scripts/install.sh --check   only says what is missing
 #   scripts/install.sh --go      also Go, which builds the tests' S3 server (see minio.sh)
+#   scripts/install.sh --bench   also what the benchmarks measure with
 #
 # Does nothing, and quickly, when nothing is missing. Elsewhere it prints what to
 # install and exits with 1. Rust itself is never installed, only asked for.
@@ -11,7 +12,7 @@
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 case ${1:-} in
-  '' | --check | --go) ;;
+  '' | --check | --go | --bench) ;;
   *) usage "${BASH_SOURCE[0]}"; exit 2 ;;
 esac
 
@@ -55,6 +56,7 @@ find_missing() { # the script's option
   find_java >/dev/null || need "a Java runtime, 17 or newer (for the local Kafka)" JRE
   have mvn || need "Maven (fetches Kafka's jars)" maven
   [ "$1" != --go ] || have go || need "Go (builds the tests' S3 server)" golang-go
+  [ "$1" != --bench ] || have wrk || need "wrk (sends requests as fast as they are answered)" wrk
   find_postgres >/dev/null || need "PostgreSQL's server programs (initdb, postgres, pg_ctl)" postgresql
 }
 

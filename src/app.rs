@@ -283,7 +283,7 @@ async fn run(
         waiters: waiters.clone(),
         clusters: vec![DEFAULT_CLUSTER.to_owned()],
         max_wait_seconds: settings.max_wait_seconds,
-        queue_limit: settings.queue_limit,
+        queue: db::QueueLimit::new(settings.queue_limit),
         allowed_origins: settings.allowed_origins.clone(),
         version: version(librdkafka),
         draining: draining.clone(),

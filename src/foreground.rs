@@ -19,7 +19,7 @@ use uuid::Uuid;
 use self::bar::Bar;
 use crate::api::Snapshot;
 use crate::app::{self, AppError, State};
-use crate::db::{self, Page, Sharing, SnapshotRequest, SnapshotRow};
+use crate::db::{self, Page, QueueLimit, Sharing, SnapshotRequest, SnapshotRow};
 use crate::job::{self, Shells, WorkSource};
 use crate::settings::SnapshotSettings;
 use crate::snapshot::{
@@ -61,7 +61,9 @@ async fn take(
         on_loss: if settings.fail_on_loss { OnLoss::Fail } else { OnLoss::Report },
         labels: None,
     };
-    let (asked, _) = db::request_snapshot(&shells.db, &request, Uuid::now_v7(), u32::MAX).await?;
+    let (asked, _) =
+        db::request_snapshot(&shells.db, &request, Uuid::now_v7(), &QueueLimit::new(u32::MAX))
+            .await?;
     let stopping = CancellationToken::new();
     let workers = start_workers(settings, shells, asked.id, &stopping);
     let row = tokio::select! {

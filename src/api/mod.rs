@@ -36,7 +36,7 @@ pub use problem::{Problem, ProblemCode};
 pub use views::{Snapshot, Version};
 pub use wait::Waiters;
 
-use crate::db::Database;
+use crate::db::{Database, QueueLimit};
 use crate::store::Store;
 
 /// The longest body that is read.
@@ -57,7 +57,7 @@ pub struct ApiState {
     /// Longest wait.
     pub max_wait_seconds: u32,
     /// Most runs that may wait for a worker.
-    pub queue_limit: u32,
+    pub queue: QueueLimit,
     /// Web origins besides our own.
     pub allowed_origins: Vec<String>,
     /// Which Strandline this is.

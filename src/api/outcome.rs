@@ -141,18 +141,21 @@ pub(super) async fn wait_for(
     seconds: u32,
     enough: impl Fn(&SnapshotRow) -> bool,
 ) -> Result<Option<SnapshotRow>, Problem> {
+    if seconds == 0 {
+        return Ok(db::get_snapshot(&state.db, id).await?);
+    }
     let over = tokio::time::sleep(Duration::from_secs(u64::from(seconds)));
     tokio::pin!(over);
     let mut ticket = state.waiters.register(id);
+    let mut row = db::get_snapshot(&state.db, id).await?;
     loop {
-        let row = db::get_snapshot(&state.db, id).await?;
         match &row {
             None => return Ok(None),
-            Some(snapshot) if seconds == 0 || enough(snapshot) => return Ok(row),
+            Some(snapshot) if enough(snapshot) => return Ok(row),
             Some(_) => {}
         }
         tokio::select! {
-            () = ticket.woken() => {}
+            () = ticket.woken() => row = ticket.look(&state.db).await?,
             () = &mut over => return Ok(db::get_snapshot(&state.db, id).await?),
             () = state.draining.cancelled() => return Ok(row),
         }

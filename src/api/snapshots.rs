@@ -65,7 +65,7 @@ pub(super) async fn create_snapshot(
         let plan = state.kafka.dry_run(&wanted).await?;
         return Ok(json(&mut HttpResponse::Ok(), &Plan::new(&wanted, &plan)));
     }
-    let asked = db::request_snapshot(&state.db, &wanted, Uuid::now_v7(), state.queue_limit).await;
+    let asked = db::request_snapshot(&state.db, &wanted, Uuid::now_v7(), &state.queue).await;
     let (mut row, action) = asked.inspect_err(|_| metrics::request("rejected"))?;
     fault::hit(Fault::AfterRequest);
     metrics::request(match (action, row.run) {
@@ -124,7 +124,7 @@ pub(super) async fn refresh_snapshot(
     let params = Params::read(&request, &["wait"])?;
     let wait = outcome::wait_seconds(&request, &params, state.max_wait_seconds)?;
     let id = snapshot_id(&id)?;
-    let row = db::refresh_snapshot(&state.db, id, state.queue_limit).await?;
+    let row = db::refresh_snapshot(&state.db, id, &state.queue).await?;
     let mut row = row.ok_or_else(|| not_found(id))?;
     let seconds = wait.unwrap_or(0);
     if seconds > 0 {

@@ -2,6 +2,7 @@
 //!
 //! Postgres tells of every run that ends (`NOTIFY strandline_ended`), on one connection for
 //! the whole replica; a slow poll of all snapshots that are waited for covers what was missed.
+//! Who is told looks the snapshot up once for all who wait for it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +12,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::db::{self, Database};
+use crate::db::{self, Database, DbError, SnapshotRow};
 use crate::snapshot::State;
 
 /// How often those who wait are told to look although nothing told us.
@@ -20,28 +21,47 @@ const POLL_INTERVAL: Duration = Duration::from_secs(3);
 /// Everyone who waits, by snapshot.
 #[derive(Clone, Default)]
 pub struct Waiters {
-    waiting: Arc<Mutex<HashMap<Uuid, watch::Sender<u64>>>>,
+    waiting: Arc<Mutex<HashMap<Uuid, Watched>>>,
+}
+
+/// A snapshot that is waited for.
+#[derive(Clone)]
+struct Watched {
+    /// How often those who wait were told to look.
+    told: watch::Sender<u64>,
+    /// What the one of them found who looked.
+    found: Found,
+}
+
+/// A row, or that there is none, and how often those who wait had been told when it was read.
+type Found = Arc<tokio::sync::Mutex<Option<(u64, Option<SnapshotRow>)>>>;
+
+impl Default for Watched {
+    fn default() -> Self {
+        Watched { told: watch::channel(0).0, found: Arc::default() }
+    }
 }
 
 impl Waiters {
     /// From now on, [`Ticket::woken`] returns for every event of this snapshot.
     pub fn register(&self, id: Uuid) -> Ticket {
         let mut waiting = self.lock();
-        let sender = waiting.entry(id).or_insert_with(|| watch::channel(0).0);
-        Ticket { id, receiver: sender.subscribe(), waiters: self.clone() }
+        let watched = waiting.entry(id).or_default();
+        let (receiver, found) = (watched.told.subscribe(), watched.found.clone());
+        Ticket { id, receiver, found, waiters: self.clone() }
     }
 
     /// Tells all who wait for this snapshot to look.
     pub fn wake(&self, id: Uuid) {
-        if let Some(sender) = self.lock().get(&id) {
-            sender.send_modify(|count| *count += 1);
+        if let Some(watched) = self.lock().get(&id) {
+            watched.told.send_modify(|count| *count += 1);
         }
     }
 
     /// Tells everyone to look.
     pub fn wake_all(&self) {
-        for sender in self.lock().values() {
-            sender.send_modify(|count| *count += 1);
+        for watched in self.lock().values() {
+            watched.told.send_modify(|count| *count += 1);
         }
     }
 
@@ -69,7 +89,7 @@ impl Waiters {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, watch::Sender<u64>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Watched>> {
         // A panic while it was held leaves a map that is still a map.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -79,6 +99,7 @@ impl Waiters {
 pub struct Ticket {
     id: Uuid,
     receiver: watch::Receiver<u64>,
+    found: Found,
     waiters: Waiters,
 }
 
@@ -88,13 +109,28 @@ impl Ticket {
         // The sender lives as long as this ticket does.
         let _ = self.receiver.changed().await;
     }
+
+    /// The snapshot as it is since [`Ticket::woken`] returned. The first of those who were woken
+    /// asks the database, and the others get what it has found.
+    pub async fn look(&mut self, db: &Database) -> Result<Option<SnapshotRow>, DbError> {
+        let told = *self.receiver.borrow_and_update();
+        let mut found = self.found.lock().await;
+        if let Some((looked_after, row)) = found.as_ref()
+            && *looked_after >= told
+        {
+            return Ok(row.clone());
+        }
+        let row = db::get_snapshot(db, self.id).await?;
+        *found = Some((told, row.clone()));
+        Ok(row)
+    }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
         let mut waiting = self.waiters.lock();
         // This ticket's own receiver is dropped only after this.
-        if waiting.get(&self.id).is_some_and(|sender| sender.receiver_count() <= 1) {
+        if waiting.get(&self.id).is_some_and(|watched| watched.told.receiver_count() <= 1) {
             waiting.remove(&self.id);
         }
     }

@@ -9,10 +9,12 @@ mod embedded;
 mod error;
 mod files;
 mod listen;
+mod lists;
 mod migrate;
 mod partitions;
 mod plans;
 mod pool;
+mod requests;
 mod runs;
 mod sealing;
 mod seen;
@@ -32,12 +34,14 @@ pub use embedded::{EmbeddedPostgres, Sharing};
 pub use error::{Attempt, DbError};
 pub use files::{FileRow, Place, SegmentRow, list_files, list_segments};
 pub use listen::{ENDED_CHANNEL, TASKS_CHANNEL, listen};
+pub use lists::{Page, SnapshotFilter, list_snapshots};
 pub use migrate::{
     Applied, SchemaState, check as check_schema, expected_version, migrate, schema_version,
 };
 pub use partitions::{PartitionRow, list_partitions};
 pub use plans::{KnownTopic, PlanTransaction, SeenTopic};
 pub use pool::{Database, Notification, PoolLimits};
+pub use requests::{QueueLimit, refresh_snapshot, request_snapshot};
 pub use runs::{
     Finished, Loss, PlannedPartition, cancel_run, extend_run, fail_run, finish_run,
     planned_partitions,
@@ -49,8 +53,7 @@ pub use segments::{
     stored_cuts, unread_ranges,
 };
 pub use snapshots::{
-    Page, ProgressRow, SnapshotFilter, SnapshotRequest, SnapshotRow, get_snapshot, get_states,
-    list_snapshots, queue_length, refresh_snapshot, request_snapshot,
+    ProgressRow, SnapshotRequest, SnapshotRow, get_snapshot, get_states, queue_length,
 };
 pub use sweep::{begin_sweep, now, owner, sweepable};
 pub use tasks::{

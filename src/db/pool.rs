@@ -272,7 +272,11 @@ fn set_defaults(config: &mut Config, limits: PoolLimits) {
 }
 
 /// Every session's settings. By SET and not as start-up options, which pgbouncer refuses.
-const SESSION: &str = "SET timezone TO 'UTC'; SET client_min_messages TO warning";
+/// No statement of ours is long enough to be worth compiling. A page from an index costs little
+/// more than the next one of a table: by its default, meant for turning disks, Postgres would
+/// read all topics for each snapshot of a list.
+const SESSION: &str = "SET timezone TO 'UTC'; SET client_min_messages TO warning;
+    SET jit TO off; SET random_page_cost TO 1.1";
 
 fn session(limits: PoolLimits) -> String {
     format!(

@@ -91,7 +91,8 @@ pub(super) async fn make_newest(
     tx.execute(
         "-- supersede_snapshots
          UPDATE snapshots SET superseded_at = clock_timestamp()
-         WHERE cluster = $1 AND topic_name = $2 AND topic <> $3 AND superseded_at IS NULL",
+         WHERE superseded_at IS NULL AND topic IN (
+             SELECT id FROM topics WHERE cluster = $1 AND name = $2 AND id <> $3)",
         &[&cluster, &name, &key],
     )
     .await
@@ -138,8 +139,8 @@ pub async fn queue_due_runs(
                                AND NOT p.sealed AND p.last_stable_offset < p.high_watermark))
                  FOR UPDATE OF s SKIP LOCKED),
              added AS (
-                 INSERT INTO runs (snapshot_id, run, origin)
-                 SELECT id, (SELECT max(run) + 1 FROM runs WHERE snapshot_id = id), 'sealer'
+                 INSERT INTO runs (snapshot_id, run, origin, shown)
+                 SELECT id, (SELECT max(run) + 1 FROM runs WHERE snapshot_id = id), 'sealer', false
                  FROM due
                  ON CONFLICT DO NOTHING RETURNING snapshot_id, run)
              INSERT INTO tasks (snapshot_id, run, kind, due_at)

@@ -1,4 +1,4 @@
-//! Snapshots: asking for one, looking at one, listing them.
+//! Snapshots: what there is to know of one.
 
 use std::collections::BTreeMap;
 
@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use super::{Attempt, Database, DbError, DbTime};
 use crate::snapshot::{
-    Capture, Completeness, Failure, FailureKind, OnLoss, RequestAction, State, Timestamp,
-    TopicName, Totals, Window, action_on_request,
+    Capture, Completeness, Failure, FailureKind, OnLoss, State, Timestamp, TopicName, Totals,
+    Window,
 };
 
 /// What someone asks for. Cluster, topic, window and capture name the snapshot for good.
@@ -88,7 +88,7 @@ pub struct ProgressRow {
     pub elapsed_seconds: f64,
 }
 
-const COLUMNS: &str = "
+pub(super) const COLUMNS: &str = "
     s.id, s.cluster, s.topic_name, t.topic_id, s.window_start, s.window_end, s.capture, s.on_loss,
     s.labels, s.completeness, s.result, s.run, r.error, s.last_error, s.created_at, r.started_at,
     r.finished_at, s.updated_at, r.outcome, r.offsets_total,
@@ -127,7 +127,7 @@ fn failure_from_json(json: &serde_json::Value) -> Failure {
     }
 }
 
-fn state_of(outcome: Option<&str>, started: bool) -> State {
+pub(super) fn state_of(outcome: Option<&str>, started: bool) -> State {
     match outcome.and_then(State::from_name) {
         Some(ended) => ended,
         None if started => State::Running,
@@ -135,7 +135,7 @@ fn state_of(outcome: Option<&str>, started: bool) -> State {
     }
 }
 
-fn read_row(row: &Row) -> Result<SnapshotRow, DbError> {
+pub(super) fn read_row(row: &Row) -> Result<SnapshotRow, DbError> {
     let time = |column: &str| -> Timestamp { row.get::<_, DbTime>(column).0 };
     let maybe_time = |column: &str| row.get::<_, Option<DbTime>>(column).map(|t| t.0);
     let json = |column: &str| row.get::<_, Option<serde_json::Value>>(column);
@@ -176,186 +176,6 @@ fn read_row(row: &Row) -> Result<SnapshotRow, DbError> {
     })
 }
 
-/// Asks for a snapshot: makes it, joins its run, adds a run, or finds that there is nothing
-/// left to do. `new_id` is used if it does not exist yet.
-///
-/// # Errors
-/// [`DbError::QueueFull`] if a new run were one more than `queue_limit` that wait.
-pub async fn request_snapshot(
-    db: &Database,
-    request: &SnapshotRequest,
-    new_id: Uuid,
-    queue_limit: u32,
-) -> Result<(SnapshotRow, RequestAction), DbError> {
-    const WHAT: &str = "take a request";
-    let mut client = db.client().await?;
-    let tx = client.transaction().await.attempt(WHAT)?;
-    let id = upsert_snapshot(&tx, request, new_id).await?;
-    let newest = tx
-        .query_opt(
-            "-- newest_run
-             SELECT r.run, r.outcome, r.started_at IS NOT NULL AS started, s.completeness
-             FROM runs r JOIN snapshots s ON s.id = r.snapshot_id
-             WHERE r.snapshot_id = $1 ORDER BY r.run DESC LIMIT 1",
-            &[&id],
-        )
-        .await
-        .attempt(WHAT)?;
-    let (action, run): (RequestAction, i32) = match &newest {
-        None => (RequestAction::NewRun, 1),
-        Some(row) => {
-            let state = state_of(row.get("outcome"), row.get("started"));
-            let completeness =
-                row.get::<_, Option<&str>>("completeness").and_then(Completeness::from_name);
-            let run: i32 = row.get("run");
-            match action_on_request(state, completeness) {
-                RequestAction::NewRun => (RequestAction::NewRun, run + 1),
-                same => (same, run),
-            }
-        }
-    };
-    match action {
-        RequestAction::NewRun => add_run(&tx, id, run, queue_limit).await?,
-        RequestAction::Join => join_run(&tx, id, run).await?,
-        RequestAction::Replay => {}
-    }
-    let row = read_one(&tx, id).await?;
-    tx.commit().await.attempt(WHAT)?;
-    Ok((row, action))
-}
-
-/// Asks for one more run of a snapshot, whatever its state; joins a run that is open.
-/// `None` if there is no snapshot of this id.
-///
-/// # Errors
-/// As [`request_snapshot`].
-pub async fn refresh_snapshot(
-    db: &Database,
-    id: Uuid,
-    queue_limit: u32,
-) -> Result<Option<SnapshotRow>, DbError> {
-    const WHAT: &str = "refresh a snapshot";
-    let mut client = db.client().await?;
-    let tx = client.transaction().await.attempt(WHAT)?;
-    let sql = "-- lock_snapshot
-        SELECT (SELECT max(run) FROM runs WHERE snapshot_id = s.id) AS newest,
-            (SELECT run FROM runs WHERE snapshot_id = s.id AND outcome IS NULL) AS open
-        FROM snapshots s WHERE s.id = $1 FOR UPDATE";
-    let Some(row) = tx.query_opt(sql, &[&id]).await.attempt(WHAT)? else { return Ok(None) };
-    match row.get::<_, Option<i32>>("open") {
-        Some(run) => join_run(&tx, id, run).await?,
-        None => add_run(&tx, id, row.get::<_, i32>("newest") + 1, queue_limit).await?,
-    }
-    let row = read_one(&tx, id).await?;
-    tx.commit().await.attempt(WHAT)?;
-    Ok(Some(row))
-}
-
-async fn read_one(
-    tx: &deadpool_postgres::Transaction<'_>,
-    id: Uuid,
-) -> Result<SnapshotRow, DbError> {
-    let sql = format!("-- asked_snapshot\nSELECT {COLUMNS} {TABLES} WHERE s.id = $1");
-    read_row(&tx.query_one(&sql, &[&id]).await.attempt("look up the snapshot asked for")?)
-}
-
-/// A run of the sealer's becomes an asked one. (Workers lock a task before its snapshot, which
-/// is locked here already; what they hold needs no hurry.)
-async fn join_run(
-    tx: &deadpool_postgres::Transaction<'_>,
-    id: Uuid,
-    run: i32,
-) -> Result<(), DbError> {
-    tx.execute(
-        "-- join_run
-         WITH joined AS (UPDATE runs SET origin = 'request'
-             WHERE snapshot_id = $1 AND run = $2 AND origin <> 'request'
-             RETURNING snapshot_id, run),
-         hurried AS (UPDATE tasks SET due_at = least(due_at, clock_timestamp())
-             WHERE id IN (SELECT t.id FROM tasks t JOIN joined USING (snapshot_id, run)
-                 FOR UPDATE OF t SKIP LOCKED))
-         UPDATE snapshots SET run = $2, updated_at = clock_timestamp()
-         WHERE id = $1 AND run <> $2",
-        &[&id, &run],
-    )
-    .await
-    .attempt("join a run")?;
-    Ok(())
-}
-
-async fn upsert_snapshot(
-    tx: &deadpool_postgres::Transaction<'_>,
-    request: &SnapshotRequest,
-    new_id: Uuid,
-) -> Result<Uuid, DbError> {
-    let labels = request.labels.as_ref().map(|labels| serde_json::json!(labels));
-    let row = tx
-        .query_one(
-            "-- upsert_snapshot
-             INSERT INTO snapshots AS s
-                 (id, cluster, topic_name, window_start, window_end, capture, on_loss, labels)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, coalesce($8::jsonb, '{}'))
-             ON CONFLICT (cluster, topic_name, window_start, window_end, capture)
-                 WHERE superseded_at IS NULL
-             DO UPDATE SET on_loss = excluded.on_loss, labels = coalesce($8::jsonb, s.labels),
-                 updated_at = CASE WHEN s.on_loss = excluded.on_loss
-                     AND s.labels = coalesce($8::jsonb, s.labels)
-                     THEN s.updated_at ELSE clock_timestamp() END
-             RETURNING id",
-            &[
-                &new_id,
-                &request.cluster,
-                &request.topic.as_str(),
-                &DbTime(request.window.start()),
-                &DbTime(request.window.end()),
-                &request.capture.as_str(),
-                &request.on_loss.as_str(),
-                &labels,
-            ],
-        )
-        .await
-        .attempt("record a request")?;
-    Ok(row.get("id"))
-}
-
-async fn add_run(
-    tx: &deadpool_postgres::Transaction<'_>,
-    id: Uuid,
-    run: i32,
-    queue_limit: u32,
-) -> Result<(), DbError> {
-    const WHAT: &str = "queue a run";
-    let limit = i64::from(queue_limit);
-    let queued = tx
-        .query_one(
-            "-- queue_has_room
-             SELECT count(*) FROM (SELECT FROM runs
-                 WHERE started_at IS NULL AND outcome IS NULL LIMIT $1) queued",
-            &[&limit],
-        )
-        .await
-        .attempt(WHAT)?;
-    if queued.get::<_, i64>(0) >= limit {
-        return Err(DbError::QueueFull { limit: queue_limit });
-    }
-    tx.execute(
-        "-- add_run
-         WITH added AS (INSERT INTO runs (snapshot_id, run, origin) VALUES ($1, $2, 'request'))
-         UPDATE snapshots SET run = $2, last_error = NULL, updated_at = clock_timestamp() WHERE id = $1",
-        &[&id, &run],
-    )
-    .await
-    .attempt(WHAT)?;
-    tx.execute(
-        "-- add_plan_task
-         INSERT INTO tasks (snapshot_id, run, kind) VALUES ($1, $2, 'plan')",
-        &[&id, &run],
-    )
-    .await
-    .attempt(WHAT)?;
-    Ok(())
-}
-
 /// One snapshot, `None` if there is none of this id.
 pub async fn get_snapshot(db: &Database, id: Uuid) -> Result<Option<SnapshotRow>, DbError> {
     const WHAT: &str = "look up a snapshot";
@@ -387,73 +207,4 @@ pub async fn queue_length(db: &Database) -> Result<i64, DbError> {
     let sql = "-- queue_length
         SELECT count(*) FROM runs WHERE started_at IS NULL AND outcome IS NULL";
     Ok(client.query_one(sql, &[]).await.attempt("measure the queue")?.get(0))
-}
-
-/// Which snapshots to list; what is `None` or empty does not narrow.
-#[derive(Clone, Debug, Default)]
-pub struct SnapshotFilter {
-    /// Name of the cluster.
-    pub cluster: Option<String>,
-    /// Name of the topic.
-    pub topic: Option<String>,
-    /// Any of these states.
-    pub states: Vec<State>,
-    /// This completeness.
-    pub completeness: Option<Completeness>,
-    /// Windows that end after this time.
-    pub window_from: Option<Timestamp>,
-    /// Windows that start before this time.
-    pub window_to: Option<Timestamp>,
-    /// All of these labels.
-    pub labels: BTreeMap<String, String>,
-}
-
-/// A part of a list: at most `limit` items, those after `after`.
-#[derive(Clone, Copy, Debug)]
-pub struct Page<K> {
-    /// The last item of the page before.
-    pub after: Option<K>,
-    /// How many at most.
-    pub limit: i64,
-}
-
-/// Snapshots, newest first.
-pub async fn list_snapshots(
-    db: &Database,
-    filter: &SnapshotFilter,
-    page: Page<Uuid>,
-) -> Result<Vec<SnapshotRow>, DbError> {
-    const WHAT: &str = "list snapshots";
-    let client = db.client().await?;
-    let sql = format!(
-        "-- list_snapshots
-         SELECT {COLUMNS} {TABLES}
-         WHERE ($1::text IS NULL OR s.cluster = $1) AND ($2::text IS NULL OR s.topic_name = $2)
-           AND (cardinality($3::text[]) = 0 OR {STATE} = ANY($3))
-           AND ($4::text IS NULL OR s.completeness = $4)
-           AND ($5::timestamptz IS NULL OR s.window_end > $5)
-           AND ($6::timestamptz IS NULL OR s.window_start < $6)
-           AND s.labels @> $7 AND ($8::uuid IS NULL OR s.id < $8)
-         ORDER BY s.id DESC LIMIT $9"
-    );
-    let statement = client.prepare_cached(&sql).await.attempt(WHAT)?;
-    let states: Vec<&str> = filter.states.iter().map(|s| s.as_str()).collect();
-    let rows = client
-        .query(
-            &statement,
-            &[
-                &filter.cluster,
-                &filter.topic,
-                &states,
-                &filter.completeness.map(Completeness::as_str),
-                &filter.window_from.map(DbTime),
-                &filter.window_to.map(DbTime),
-                &serde_json::json!(filter.labels),
-                &page.after,
-                &page.limit,
-            ],
-        )
-        .await
-        .attempt(WHAT)?;
-    rows.iter().map(read_row).collect()
 }

@@ -269,6 +269,34 @@ async fn lists_are_filtered_and_paged_newest_first() {
 }
 
 #[tokio::test]
+async fn lists_show_what_is_so_now() {
+    let app = TestApp::spawn().await;
+    let listed = async |query: &str| {
+        let (status, page) = app.get(&format!("/v1/snapshots?{query}")).await;
+        assert_eq!(status, 200, "{page}");
+        page["items"].as_array().expect("items").len()
+    };
+    // There is no such topic, so the run fails.
+    let mut request = body("no-such-topic");
+    request["labels"] = json!({"night": "1", "team": "a"});
+    app.post("/v1/snapshots", &request).await;
+    app.work().await;
+    assert_eq!((listed("state=failed").await, listed("state=queued").await), (1, 0));
+    request["labels"] = json!({"night": "2", "team": "a"});
+    app.post("/v1/snapshots", &request).await;
+    assert_eq!((listed("state=failed").await, listed("state=queued").await), (0, 1));
+    assert_eq!((listed("label=night:1").await, listed("label=night:2").await), (0, 1));
+    assert_eq!(listed("label=team:a&label=night:2&state=queued&state=failed").await, 1);
+    app.work().await;
+    assert_eq!((listed("state=failed").await, listed("state=queued").await), (1, 0));
+    let span =
+        |from, to| format!("topic=no-such-topic&window_from={}&window_to={}", at(from), at(to));
+    assert_eq!(listed(&span(0, HOUR)).await, 1);
+    assert_eq!(listed(&span(HOUR, 2 * HOUR)).await, 0, "it ends where the span begins");
+    assert_eq!(listed(&(span(0, 1) + "&state=failed&limit=7")).await, 1);
+}
+
+#[tokio::test]
 async fn an_unchanged_document_is_304() {
     let app = TestApp::spawn().await;
     let (_, snapshot) = app.post("/v1/snapshots", &body("some-topic")).await;

@@ -305,7 +305,7 @@ fn serve(
         waiters: waiters.clone(),
         clusters: vec!["default".to_owned()],
         max_wait_seconds: 60,
-        queue_limit,
+        queue: db::QueueLimit::new(queue_limit),
         allowed_origins: vec!["https://allowed.example".to_owned()],
         version: Version {
             version: "0.0.0".to_owned(),

@@ -28,7 +28,9 @@ async fn died_before_reading(app: &TestApp, topic: &str) -> ClaimedTask {
         on_loss: OnLoss::Report,
         labels: None,
     };
-    db::request_snapshot(app.db(), &request, Uuid::now_v7(), 10).await.expect("asked");
+    db::request_snapshot(app.db(), &request, Uuid::now_v7(), &db::QueueLimit::new(10))
+        .await
+        .expect("asked");
     let plan = claim(app).await.expect("the plan");
     assert_eq!(plan.kind, TaskKind::Plan);
     assert!(claim(app).await.is_none(), "a task that is leased is not free");
