@@ -56,6 +56,8 @@ find_missing() { # the script's option
   find_java >/dev/null || need "a Java runtime, 17 or newer (for the local Kafka)" JRE
   have mvn || need "Maven (fetches Kafka's jars)" maven
   [ "$1" != --go ] || have go || need "Go (builds the tests' S3 server)" golang-go
+  [ "$1" != --bench ] || have kcat || need "kcat (reads topics, to compare with)" kcat
+  [ "$1" != --bench ] || has_venv || need "Python 3 with venv (runs benchmarks)" python3 python3-venv
   [ "$1" != --bench ] || have wrk || need "wrk (sends requests as fast as they are answered)" wrk
   find_postgres >/dev/null || need "PostgreSQL's server programs (initdb, postgres, pg_ctl)" postgresql
 }
@@ -63,6 +65,8 @@ find_missing() { # the script's option
 has_library() {
   if have pkg-config; then pkg-config --exists "$1"; else [ -e "/usr/include/${1/openssl/openssl/ssl}.h" ]; fi
 }
+
+has_venv() { have python3 && python3 -c 'import ensurepip, venv' 2>/dev/null; }
 
 # jre_package: default-jre-headless, or a numbered one where the default is too old.
 jre_package() {
