@@ -111,4 +111,4 @@ class Service:
         wall, snapshot = self.snapshot(topic, start, end)
         cpu = cpu_seconds(self.process.pid) - before
         rss, size = peak_rss(self.process.pid), files_size(self.folder)
-        return Sample(wall, cpu, rss, size, json.dumps({"events": snapshot["records"]}))
+        return Sample(wall, cpu, rss, size, json.dumps({"events": snapshot["result"]["records"]}))

@@ -9,7 +9,8 @@ use crate::fault::{self, Fault};
 use crate::kafka::TopicDescription;
 use crate::snapshot::{
     Capture, Failure, FailureKind, OffsetRanges, PartitionLook, PartitionPlan, PartitionRange,
-    PoisonRecord, TimestampType, TopicName, Window, plan_partition, split_into_tasks,
+    PoisonRecord, TimestampType, TopicName, Window, offsets_per_task, plan_partition,
+    split_into_tasks,
 };
 
 /// What an event takes in a file, as long as no file of its topic tells: tasks are cut by
@@ -45,19 +46,16 @@ pub(super) async fn plan(shells: &Shells, task: &ClaimedTask) -> Result<(), JobE
     let to_read: Vec<PartitionRange> = plans.iter().flat_map(ranges_to_read).collect();
     let (least, most) = (*BYTES_PER_OFFSET.start(), *BYTES_PER_OFFSET.end());
     let bytes_per_offset = tx.bytes_per_record(topic.key).await?.map(|b| b.clamp(least, most));
-    let offsets_per_task = shells.limits.target_file_bytes as f64
+    let offsets_per_file = shells.limits.target_file_bytes as f64
         / bytes_per_offset.unwrap_or(ASSUMED_BYTES_PER_OFFSET);
-    let tasks = split_into_tasks(&to_read, (offsets_per_task as i64).max(1));
+    let offsets: i64 = to_read.iter().map(|part| part.range.len()).sum();
+    let each = offsets_per_task(offsets, (offsets_per_file as i64).max(1));
+    let tasks = split_into_tasks(&to_read, each);
     tx.record_work(task, topic.key, &tasks).await?;
     fault::hit(Fault::BeforePlanCommit);
     tx.commit(task.lease).await?;
     fault::hit(Fault::AfterPlan);
-    tracing::info!(
-        partitions = plans.len(),
-        offsets = to_read.iter().map(|part| part.range.len()).sum::<i64>(),
-        tasks = tasks.len(),
-        "planned"
-    );
+    tracing::info!(partitions = plans.len(), offsets, tasks = tasks.len(), "planned");
     Ok(())
 }
 

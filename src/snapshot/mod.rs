@@ -26,7 +26,7 @@ pub use manifest::Totals;
 pub use offsets::{OffsetRange, OffsetRanges};
 pub use plan::{
     DryPlan, PartitionLook, PartitionPlan, PartitionRange, TopicFacts, TopicOffsets, Watermarks,
-    plan_partition, split_into_tasks,
+    offsets_per_task, plan_partition, split_into_tasks,
 };
 pub use poison::{PoisonJudge, PoisonRecord};
 pub use state::{

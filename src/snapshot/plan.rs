@@ -153,6 +153,19 @@ pub struct PartitionRange {
     pub range: OffsetRange,
 }
 
+/// How many of `total` offsets a task takes, where `most` make a file of the size aimed at: so many
+/// that the tasks are even in number and about as long. The last of three would keep one worker
+/// busy and leave another idle, and so would the only one. Less than a quarter of a file is not
+/// worth a second one.
+pub fn offsets_per_task(total: i64, most: i64) -> i64 {
+    let most = most.max(1);
+    if total < most / 4 {
+        return most;
+    }
+    let pairs = (total.saturating_add(most) / most.saturating_mul(2)).max(1);
+    (total / (2 * pairs) + i64::from(total % (2 * pairs) > 0)).max(1)
+}
+
 /// Divides what is to be read into tasks of about `offsets_per_task` offsets: large ranges
 /// are cut into equal parts, small ones packed together. Every offset is in exactly one
 /// task; tasks and the ranges in them are in order of partition and offset.
@@ -227,6 +240,24 @@ mod tests {
 
     fn offsets(set: &OffsetRanges) -> BTreeSet<i64> {
         set.iter().flat_map(|r| r.start()..r.end()).collect()
+    }
+
+    #[test]
+    fn tasks_are_even_in_number_and_about_as_long() {
+        for (total, most, each) in [
+            (0, 100, 100),
+            (24, 100, 100),
+            (25, 100, 13),
+            (100, 100, 50),
+            (250, 100, 125),
+            (299, 100, 150),
+            (300, 100, 75),
+            (10_000, 100, 100),
+            (i64::MAX, 1, 1),
+            (5, 0, 1),
+        ] {
+            assert_eq!(offsets_per_task(total, most), each, "{total} of {most}");
+        }
     }
 
     #[test]
