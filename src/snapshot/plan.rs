@@ -253,7 +253,7 @@ mod tests {
             (299, 100, 150),
             (300, 100, 75),
             (10_000, 100, 100),
-            (i64::MAX, 1, 1),
+            (i64::MAX, 1, 2),
             (5, 0, 1),
         ] {
             assert_eq!(offsets_per_task(total, most), each, "{total} of {most}");
