@@ -72,6 +72,8 @@ def produce(brokers: str, topic: Topic) -> None:
     # As long a queue as a producer can keep busy with; batches of 64 KiB as most clients make.
     producer = Producer({
         "bootstrap.servers": brokers,
+        # Without it, what is sent again in the first moments of a topic comes out of order.
+        "enable.idempotence": True,
         "compression.type": topic.compression,
         "batch.size": 65536,
         "linger.ms": 100,

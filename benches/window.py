@@ -21,7 +21,7 @@ from topics import (
 
 SMALL = Topic("bench-200b", 6, 3_000_000, 200)
 LARGE = Topic("bench-1kib", 6, 1_000_000, 1024)
-MANY = Topic("bench-200-partitions", 200, 400_000, 200)
+MANY = Topic("bench-many", 200, 400_000, 200)
 LONG = Topic("bench-long", 6, 20_000_000, 200)
 HUGE = Topic("bench-1mib", 6, 1200, (1 << 20) - 1024, compression="none")
 SUFFIXES = {"csv": "csv", "pyarrow": "parquet"}
