@@ -5,12 +5,13 @@ use std::process::ExitCode;
 use clap::Parser;
 use strandline::app::{self, AppError};
 use strandline::settings::{self, Cli, Command};
-use strandline::{api, foreground, health, telemetry};
+use strandline::{api, foreground, health, kafka, telemetry};
 
 /// The exit code of wrong usage, settings included; clap's own too.
 const WRONG_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    kafka::bound_heaps();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&AppError::io("start the runtime")(error)),

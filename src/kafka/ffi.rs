@@ -12,6 +12,7 @@
               partition, nor headers whose keys are not UTF-8"
 )]
 
+mod memory;
 mod queue;
 
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -26,6 +27,7 @@ use rdkafka::error::RDKafkaErrorCode;
 
 use super::call::{Answer, CallError, FoundPartition, FoundTopic, Question, millis, name_of};
 use super::context::Context;
+pub use memory::bound_heaps;
 pub(super) use queue::{AssignedConsumer, PartitionQueue, Polled, Record};
 
 /// A consumer whose log lines and errors go to a [`Context`].

@@ -19,6 +19,7 @@ mod readers;
 pub use client::{KafkaClient, TopicDescription, TopicId, TopicIdError, TopicSummary};
 pub use config::KafkaConfig;
 pub use error::{KafkaConfigError, KafkaError};
+pub use ffi::bound_heaps;
 pub use offsets::FoundEvent;
 pub use reader::{Flow, RangeReader, ReadEnd, ReadLimits};
 pub use readers::Readers;
