@@ -31,8 +31,8 @@ COPY --from=build /out/strandline /usr/local/bin/strandline
 # By number: Kubernetes can tell that it is not root, without a look into the image.
 USER 65532:65532
 WORKDIR /var/lib/strandline
-# All addresses of the container. As long as callers are not asked who they are, Strandline refuses
-# that unless STRANDLINE_ALLOW_ANONYMOUS=true: whoever sets it sees to who can reach the container.
+# All addresses of the container. Before the first token, Strandline refuses that unless
+# STRANDLINE_ALLOW_ANONYMOUS=true: whoever sets it sees to who can reach the container.
 ENV STRANDLINE_LISTEN=0.0.0.0:8080 \
     STRANDLINE_DATA_DIR=/var/lib/strandline
 EXPOSE 8080

@@ -2,35 +2,38 @@
 //! opposite one.
 
 use std::io::Write;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::{HttpServer, web};
+use actix_web::web;
 use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api::{self, ApiState, AskKafka, Version, Waiters};
+use crate::api::{Anonymous, ApiState, AskKafka, RateLimits, Tokens, Version, Waiters};
 use crate::db::{self, Database, DbError, EmbeddedPostgres, PoolLimits, Sharing, SnapshotRequest};
 use crate::job::{self, Cluster, JobError, Shells, WorkLimits, WorkSource};
 use crate::kafka::{KafkaClient, KafkaConfig, KafkaConfigError, KafkaError};
 use crate::metrics;
+use crate::server::{Listeners, Servers};
 use crate::settings::{DatabaseSettings, KafkaSettings, ServeSettings, VERSION, WorkSettings};
 use crate::snapshot::{
-    DEFAULT_CLUSTER, DryPlan, Failure, FailureKind, Timestamp, TopicFacts, TopicName, TopicOffsets,
+    DEFAULT_CLUSTER, DryPlan, Failure, FailureKind, Grant, Timestamp, TopicFacts, TopicName,
+    TopicOffsets,
 };
 use crate::store::{Store, StoreError};
 
-/// How long requests that are under way may take once we are asked to stop, and then tasks:
-/// together well below the 30 seconds that Kubernetes gives.
-const REQUESTS_END_WITHIN: Duration = Duration::from_secs(8);
+/// How long tasks may take once we are asked to stop, after the requests: together well below
+/// the 30 seconds that Kubernetes gives.
 const TASKS_END_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long a server that starts waits for its database.
 const DATABASE_STARTS_WITHIN: Duration = Duration::from_secs(60);
+
+/// How often metrics are summed up, and callers forgotten who are silent.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How often the private PostgreSQL is looked after.
 const TEND_INTERVAL: Duration = Duration::from_secs(5);
@@ -216,11 +219,8 @@ pub fn worker_count(work: &WorkSettings) -> usize {
 /// # Errors
 /// [`AppError`] if it can't start.
 pub async fn serve(settings: ServeSettings) -> Result<(), AppError> {
-    check_listen(settings.listen, settings.allow_anonymous)?;
     let ends = ends(&settings.database.data_dir, &settings.kafka, &settings.work)?;
-    // Before anything is started, so that a taken port costs nothing.
-    let listener = std::net::TcpListener::bind(settings.listen)
-        .map_err(AppError::io(format!("listen on {} (STRANDLINE_LISTEN)", settings.listen)))?;
+    let listeners = Listeners::bind(&settings)?;
     let mut state = tokio::select! {
         state = open_patiently(&settings.database) => state?,
         // Another replica's migration may take minutes, and the first process of a container
@@ -231,7 +231,7 @@ pub async fn serve(settings: ServeSettings) -> Result<(), AppError> {
         }
     };
     let shells = shells(&state.db, ends, &settings.work);
-    let served = run(&settings, &mut state, shells, listener).await;
+    let served = run(&settings, &mut state, shells, listeners).await;
     state.close();
     served
 }
@@ -252,55 +252,63 @@ async fn open_patiently(settings: &DatabaseSettings) -> Result<State, AppError> 
     }
 }
 
-/// With nobody asked who they are, only this machine may call.
-fn check_listen(listen: SocketAddr, allow_anonymous: bool) -> Result<(), AppError> {
-    if listen.ip().is_loopback() || allow_anonymous {
-        return Ok(());
+/// Whether anybody may call as long as there is no token: those of this machine, or those whom
+/// the settings let in.
+fn anonymous(settings: &ServeSettings) -> Anonymous {
+    if settings.listen.ip().is_loopback() || settings.allow_anonymous {
+        Anonymous::WhileNoToken
+    } else {
+        Anonymous::Never
     }
-    Err(AppError::setting(
-        "STRANDLINE_LISTEN",
-        format!(
-            "{listen} can be reached by others, and callers are not asked who they are; listen on 127.0.0.1, or allow it with --allow-anonymous (STRANDLINE_ALLOW_ANONYMOUS=true)"
-        ),
-    ))
+}
+
+/// Reads the tokens, and refuses an address where nobody could call.
+async fn read_tokens(settings: &ServeSettings, db: &Database) -> Result<Tokens, AppError> {
+    let tokens = Tokens::default();
+    tokens.read(db).await?;
+    if tokens.never_made() && anonymous(settings) == Anonymous::Never {
+        return Err(AppError::setting(
+            "STRANDLINE_LISTEN",
+            format!(
+                "{} can be reached by others, and there is no token to tell them apart; make one (strandline token create --name NAME --scope write), listen on 127.0.0.1, or let everybody in with --allow-anonymous (STRANDLINE_ALLOW_ANONYMOUS=true)",
+                settings.listen
+            ),
+        ));
+    }
+    Ok(tokens)
 }
 
 async fn run(
     settings: &ServeSettings,
     state: &mut State,
     shells: Shells,
-    listener: std::net::TcpListener,
+    listeners: Listeners,
 ) -> Result<(), AppError> {
+    let tokens = read_tokens(settings, &state.db).await?;
     let librdkafka = KafkaClient::librdkafka_version();
     let recorder = metrics::install(COMMIT, &librdkafka)?;
     let (draining, stopping) = (CancellationToken::new(), CancellationToken::new());
-    let waiters = Waiters::default();
     let renderer = recorder.clone();
     let api_state = web::Data::new(ApiState {
         db: state.db.clone(),
         store: shells.store.clone(),
         kafka: Arc::new(KafkaDoor(shells.clone())),
-        waiters: waiters.clone(),
+        waiters: Waiters::default(),
         clusters: vec![DEFAULT_CLUSTER.to_owned()],
         max_wait_seconds: settings.max_wait_seconds,
         queue: db::QueueLimit::new(settings.queue_limit),
+        tokens,
+        anonymous: anonymous(settings),
+        rate: RateLimits::new(settings.rate_limit),
         allowed_origins: settings.allowed_origins.clone(),
         version: version(librdkafka),
         draining: draining.clone(),
         metrics: Arc::new(move || renderer.render()),
     });
-    let address = listener.local_addr().map_err(AppError::io("look up our own address"))?;
-    let server = HttpServer::new(move || api::application().0.app_data(api_state.clone()))
-        .disable_signals()
-        .shutdown_timeout(REQUESTS_END_WITHIN.as_secs())
-        .keep_alive(Duration::from_secs(75))
-        .listen(listener)
-        .map_err(AppError::io("serve"))?
-        .run();
-    let http = server.handle();
-    let serving = tokio::spawn(server);
-    let background = start_background(&shells, settings, &waiters, recorder, &stopping);
-    tracing::info!(%address, storage = shells.store.url(""), "strandline {VERSION} serves http://{address}");
+    let servers = Servers::start(listeners, api_state.clone(), &stopping)?;
+    let background = start_background(&shells, settings, &api_state, recorder, &stopping);
+    let url = servers.url();
+    tracing::info!(storage = shells.store.url(""), "strandline {VERSION} serves {url}");
 
     tokio::select! {
         signal = stop_signal() => tracing::info!(signal, "stopping"),
@@ -308,8 +316,7 @@ async fn run(
     }
     draining.cancel();
     stopping.cancel();
-    http.stop(true).await;
-    let _ = serving.await;
+    servers.stop().await;
     background.close();
     if tokio::time::timeout(TASKS_END_WITHIN, background.wait()).await.is_err() {
         tracing::warn!("some tasks did not stop in time; their leases will expire");
@@ -339,10 +346,12 @@ impl AskKafka for KafkaDoor {
 
     fn topics(
         &self,
+        grant: Grant,
         after: Option<String>,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<TopicFacts>, Failure>> {
-        Box::pin(async move { job::topics(&self.0, after, limit).await.map_err(as_failure) })
+        let topics = job::topics(&self.0, grant, after, limit);
+        Box::pin(async move { topics.await.map_err(as_failure) })
     }
 }
 
@@ -359,11 +368,11 @@ fn version(librdkafka: String) -> Version {
     }
 }
 
-/// Workers, and what keeps them and those who wait awake.
+/// Workers, and what keeps them, those who wait and the tokens up to date.
 fn start_background(
     shells: &Shells,
     settings: &ServeSettings,
-    waiters: &Waiters,
+    api: &web::Data<ApiState>,
     recorder: metrics_exporter_prometheus::PrometheusHandle,
     stopping: &CancellationToken,
 ) -> TaskTracker {
@@ -380,16 +389,19 @@ fn start_background(
         let interval = Duration::from_secs(u64::from(settings.seal_interval_seconds));
         background.spawn(job::go_rounds(shells.clone(), interval, stopping.clone()));
     }
-    background.spawn(listen(shells.db.clone(), waiters.clone(), wake, stopping.clone()));
-    let (poller, db, stop) = (waiters.clone(), shells.db.clone(), stopping.clone());
-    background.spawn(async move { poller.poll(&db, &stop).await });
-    let stop = stopping.clone();
+    background.spawn(listen(api.clone(), wake, stopping.clone()));
+    let (state, stop) = (api.clone(), stopping.clone());
+    background.spawn(async move { state.waiters.poll(&state.db, &stop).await });
+    let (state, stop) = (api.clone(), stopping.clone());
+    background.spawn(async move { state.tokens.keep_up(&state.db, &stop).await });
+    let (state, stop) = (api.clone(), stopping.clone());
     background.spawn(async move {
-        // Without upkeep, histograms keep every sample since the last scrape.
         while !stop.is_cancelled() {
+            // Without upkeep, histograms keep every sample since the last scrape.
             recorder.run_upkeep();
+            state.rate.forget_silent();
             tokio::select! {
-                () = tokio::time::sleep(Duration::from_secs(5)) => {}
+                () = tokio::time::sleep(UPKEEP_INTERVAL) => {}
                 () = stop.cancelled() => {}
             }
         }
@@ -398,16 +410,22 @@ fn start_background(
 }
 
 /// Passes on what Postgres tells.
-async fn listen(db: Database, waiters: Waiters, wake: Arc<Notify>, stopping: CancellationToken) {
+async fn listen(api: web::Data<ApiState>, wake: Arc<Notify>, stopping: CancellationToken) {
     let told = |notification: &db::Notification| match notification.channel.as_str() {
         db::TASKS_CHANNEL => wake.notify_waiters(),
+        db::TOKENS_CHANNEL => api.tokens.tell(),
         _ => match uuid::Uuid::try_parse(&notification.payload) {
-            Ok(id) => waiters.wake(id),
-            Err(_) => waiters.wake_all(),
+            Ok(id) => api.waiters.wake(id),
+            Err(_) => api.waiters.wake_all(),
         },
     };
+    let connected = || {
+        wake.notify_waiters();
+        api.waiters.wake_all();
+        api.tokens.tell();
+    };
     tokio::select! {
-        () = db::listen(&db, &told, || { wake.notify_waiters(); waiters.wake_all(); }) => {}
+        () = db::listen(&api.db, &told, connected) => {}
         () = stopping.cancelled() => {}
     }
 }
@@ -461,21 +479,5 @@ pub fn print(text: &str) -> Result<(), AppError> {
             Err(AppError::io("write to standard output")(error))
         }
         _ => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_loopback_is_served_to_anyone() {
-        let address = |text: &str| text.parse::<SocketAddr>().expect("an address");
-        assert!(check_listen(address("127.0.0.1:80"), false).is_ok());
-        assert!(check_listen(address("[::1]:80"), false).is_ok());
-        assert!(check_listen(address("0.0.0.0:80"), true).is_ok());
-        let error = check_listen(address("0.0.0.0:80"), false).expect_err("public");
-        assert!(error.to_string().starts_with("STRANDLINE_LISTEN: "));
-        assert!(error.is_wrong_usage());
     }
 }

@@ -15,6 +15,8 @@ pub mod telemetry;
 pub mod app;
 pub mod foreground;
 pub mod health;
+pub mod server;
+pub mod tokens;
 
 pub mod api;
 pub mod job;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use strandline::app::{self, AppError};
 use strandline::settings::{self, Cli, Command};
-use strandline::{api, foreground, health, kafka, telemetry};
+use strandline::{api, foreground, health, kafka, telemetry, tokens};
 
 /// The exit code of wrong usage, settings included; clap's own too.
 const WRONG_USAGE: u8 = 2;
@@ -33,9 +33,11 @@ async fn run() -> ExitCode {
     // info, we tell ourselves.
     let default_filter = match cli.command {
         Command::Serve(_) => "info,actix_server=warn,refinery_core=warn",
-        Command::Snapshot(_) | Command::Migrate(_) | Command::Health(_) | Command::Openapi => {
-            "warn"
-        }
+        Command::Snapshot(_)
+        | Command::Migrate(_)
+        | Command::Token { .. }
+        | Command::Health(_)
+        | Command::Openapi => "warn",
     };
     if let Err(error) = telemetry::start(&cli.log, default_filter) {
         return fail(&AppError::setting("STRANDLINE_LOG", error));
@@ -50,6 +52,7 @@ async fn run() -> ExitCode {
         Command::Serve(settings) => app::serve(*settings).await.map(|()| ExitCode::SUCCESS),
         Command::Snapshot(settings) => foreground::snapshot(*settings).await,
         Command::Migrate(settings) => app::migrate(&settings).await.map(|()| ExitCode::SUCCESS),
+        Command::Token { command } => tokens::token(&command).await.map(|()| ExitCode::SUCCESS),
         Command::Health(settings) => health::health(&settings).await.map(|()| ExitCode::SUCCESS),
         Command::Openapi => app::print(&api::openapi_json()).map(|()| ExitCode::SUCCESS),
     };

@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 pub use unknown::{UnknownVariable, unknown_variables};
 pub use usage::exit_with;
 
-use crate::snapshot::{Timestamp, TopicName};
+use crate::snapshot::{Scope, Timestamp, TopicGlob, TopicName};
 
 /// The version, with the commit that this was built from where that is known.
 pub const VERSION: &str = env!("STRANDLINE_VERSION");
@@ -42,6 +42,13 @@ pub enum Command {
     /// Bring the database's schema up to date
     #[command(after_help = usage::EXIT_CODES)]
     Migrate(DatabaseSettings),
+    /// Make, list and revoke the tokens that callers of the HTTP API show
+    #[command(after_help = usage::TOKEN_NOTES, subcommand_required = true)]
+    Token {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
     /// Ask the server on this machine whether it can serve, for health checks
     #[command(after_help = usage::EXIT_CODES)]
     Health(HealthSettings),
@@ -164,6 +171,9 @@ pub struct ServeSettings {
     /// Most snapshots that may wait for a worker; one more is answered with 429
     #[arg(long, env = "STRANDLINE_QUEUE_LIMIT", value_name = "N", default_value_t = 100_000, value_parser = value_parser!(u32).range(1..=10_000_000))]
     pub queue_limit: u32,
+    /// Requests per second that one caller may send; 0 for no limit
+    #[arg(long, env = "STRANDLINE_RATE_LIMIT", value_name = "N", default_value_t = 0, value_parser = value_parser!(u32).range(0..=1_000_000))]
+    pub rate_limit: u32,
     /// Web origins besides our own that may send requests
     #[arg(
         long,
@@ -172,7 +182,13 @@ pub struct ServeSettings {
         value_delimiter = ','
     )]
     pub allowed_origins: Vec<String>,
-    /// Serve an address that others can reach although nobody has to say who they are
+    /// Another address for the metrics, where no token is asked for
+    #[arg(long, env = "STRANDLINE_METRICS_LISTEN", value_name = "HOST:PORT")]
+    pub metrics_listen: Option<SocketAddr>,
+    /// TLS.
+    #[command(flatten)]
+    pub tls: TlsSettings,
+    /// Serve an address that others can reach although there is no token yet
     #[arg(long, env = "STRANDLINE_ALLOW_ANONYMOUS", value_parser = clap::builder::BoolishValueParser::new(), num_args = 0..=1, default_value = "false", default_missing_value = "true", value_name = "BOOL")]
     pub allow_anonymous: bool,
     /// Where the state is.
@@ -186,6 +202,71 @@ pub struct ServeSettings {
     pub work: WorkSettings,
 }
 
+/// TLS of the server.
+#[derive(Debug, Default, Args)]
+pub struct TlsSettings {
+    /// The server's certificate and those above it, a PEM file: serve HTTPS; read anew when it
+    /// changes
+    #[arg(long, env = "STRANDLINE_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The key of the server's certificate, a PEM file
+    #[arg(long, env = "STRANDLINE_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+}
+
+/// What to do with tokens.
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Make a token and print it, this once
+    #[command(after_help = usage::TOKEN_NOTES)]
+    Create(CreateTokenSettings),
+    /// List all tokens, without what is secret about them
+    List(ListTokensSettings),
+    /// Revoke a token: within seconds no replica takes it any more
+    Revoke(RevokeTokenSettings),
+}
+
+/// Settings of `strandline token create`.
+#[derive(Debug, Args)]
+pub struct CreateTokenSettings {
+    /// Whom it is for; the login where it is sent as Basic
+    #[arg(long, value_parser = parse_token_name)]
+    pub name: String,
+    /// What it may do: read, write (ask for snapshots, cancel, refresh) or admin
+    #[arg(long, value_parser = parse_scope)]
+    pub scope: Scope,
+    /// Only with topics like this, such as `orders.*`; repeatable; by default with all
+    #[arg(long = "topic", value_name = "GLOB", value_parser = parse_glob)]
+    pub topics: Vec<TopicGlob>,
+    /// Refuse it after so many days; by default it does not expire
+    #[arg(long, value_name = "DAYS", value_parser = value_parser!(u32).range(1..=36_500))]
+    pub expires_in_days: Option<u32>,
+    /// Where the state is.
+    #[command(flatten)]
+    pub database: DatabaseSettings,
+}
+
+/// Settings of `strandline token list`.
+#[derive(Debug, Args)]
+pub struct ListTokensSettings {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Where the state is.
+    #[command(flatten)]
+    pub database: DatabaseSettings,
+}
+
+/// Settings of `strandline token revoke`.
+#[derive(Debug, Args)]
+pub struct RevokeTokenSettings {
+    /// Its name
+    pub name: String,
+    /// Where the state is.
+    #[command(flatten)]
+    pub database: DatabaseSettings,
+}
+
 /// Settings of `strandline health`.
 #[derive(Debug, Args)]
 pub struct HealthSettings {
@@ -197,6 +278,9 @@ pub struct HealthSettings {
         default_value = "127.0.0.1:8080"
     )]
     pub listen: SocketAddr,
+    /// The server's certificate: ask by HTTPS
+    #[arg(long, env = "STRANDLINE_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
 }
 
 /// Settings of `strandline snapshot`.
@@ -230,6 +314,23 @@ pub struct SnapshotSettings {
 
 fn parse_time(text: &str) -> Result<Timestamp, String> {
     Timestamp::parse(text).map_err(|error| error.to_string())
+}
+
+fn parse_scope(text: &str) -> Result<Scope, String> {
+    Scope::from_name(text).ok_or_else(|| "it is none of read, write, admin".to_owned())
+}
+
+fn parse_glob(text: &str) -> Result<TopicGlob, String> {
+    TopicGlob::parse(text).map_err(|error| error.to_string())
+}
+
+/// A colon would end the login of Basic.
+fn parse_token_name(text: &str) -> Result<String, String> {
+    let good = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if (1..=63).contains(&text.len()) && text.chars().all(good) {
+        return Ok(text.to_owned());
+    }
+    Err("a name has 1 to 63 characters of a-z A-Z 0-9 . _ -".to_owned())
 }
 
 fn parse_topic(text: &str) -> Result<TopicName, String> {

@@ -4,11 +4,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use actix_web::HttpRequest;
+use std::time::Duration;
+
 use actix_web::http::header;
+use actix_web::{HttpRequest, web};
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
+use super::MAX_BODY_BYTES;
 use super::params::{quoted, unknown};
 use super::problem::{Problem, ProblemCode};
 use crate::db::SnapshotRequest;
@@ -22,6 +25,28 @@ const FIELDS: &[&str] =
 const MAX_LABELS: usize = 32;
 const MAX_LABEL_KEY: usize = 63;
 const MAX_LABEL_VALUE: usize = 255;
+
+/// How long a body may take to arrive.
+const ARRIVES_WITHIN: Duration = Duration::from_secs(10);
+
+/// Takes a body off the wire.
+pub(super) async fn read(body: web::Payload) -> Result<web::Bytes, Problem> {
+    let arrived = tokio::time::timeout(ARRIVES_WITHIN, body.to_bytes_limited(MAX_BODY_BYTES));
+    match arrived.await {
+        Ok(Ok(Ok(bytes))) => Ok(bytes),
+        Ok(Ok(Err(error))) => {
+            Err(Problem::new(ProblemCode::InvalidJson, format!("the body broke off: {error}")))
+        }
+        Ok(Err(_)) => Err(Problem::new(
+            ProblemCode::BodyTooLarge,
+            format!("a body may have at most {MAX_BODY_BYTES} bytes"),
+        )),
+        Err(_) => Err(Problem::new(
+            ProblemCode::InvalidJson,
+            format!("the body did not arrive within {} seconds", ARRIVES_WITHIN.as_secs()),
+        )),
+    }
+}
 
 /// Reads a request for a snapshot.
 pub(super) fn snapshot_request(
@@ -44,6 +69,13 @@ enum MediaType {
 /// Airflow's HttpOperator sends no content type at all, `text/plain` or a form, depending on
 /// its mode and on the type of `data`.
 fn media_type(request: &HttpRequest) -> Result<MediaType, Problem> {
+    if let Some(coding) = request.headers().get(header::CONTENT_ENCODING)
+        && !coding.as_bytes().eq_ignore_ascii_case(b"identity")
+    {
+        let coding = quoted(coding.to_str().unwrap_or("?"));
+        let detail = format!("a body with Content-Encoding {coding} is not read; send it as it is");
+        return Err(Problem::new(ProblemCode::UnsupportedMediaType, detail));
+    }
     let Some(value) = request.headers().get(header::CONTENT_TYPE) else {
         return Ok(MediaType::Json);
     };

@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::ApiState;
+use super::auth::Caller;
 use super::kafka::topic_in_path;
 use super::params::{Params, quoted};
 use super::problem::{Problem, ProblemCode, ProblemDocument};
@@ -130,6 +131,7 @@ pub struct Offsets {
 #[get("/v1/topics/{topic}/coverage")]
 pub(super) async fn get_topic_coverage(
     state: web::Data<ApiState>,
+    caller: web::ReqData<Caller>,
     request: HttpRequest,
     topic: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
@@ -143,6 +145,7 @@ pub(super) async fn get_topic_coverage(
         return Err(Problem::parameter("topic_id", "holds the character U+0000"));
     }
     let topic = topic_in_path(&topic)?;
+    caller.check_topic(&topic)?;
     let known = db::find_incarnation(&state.db, DEFAULT_CLUSTER, topic.as_str(), wanted).await?;
     let (topic_id, plans) = look(&state, &topic, &span, known.as_ref(), wanted).await?;
     // The topic may have been made again since a plan or the sealer last met it.

@@ -3,6 +3,7 @@
 use actix_web::{HttpRequest, HttpResponse, get, web};
 
 use super::ApiState;
+use super::auth::Caller;
 use super::params::{Params, encode_cursor, snapshot_id};
 use super::problem::{Problem, ProblemDocument};
 use super::snapshots::{json, not_found};
@@ -29,6 +30,7 @@ use crate::db::{self, FileRow, PartitionRow};
 #[get("/v1/snapshots/{id}/partitions")]
 pub(super) async fn list_snapshot_partitions(
     state: web::Data<ApiState>,
+    caller: web::ReqData<Caller>,
     request: HttpRequest,
     id: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
@@ -36,6 +38,7 @@ pub(super) async fn list_snapshot_partitions(
     let limit = params.limit()?;
     let after = params.cursor(|text| text.parse::<i32>().ok())?;
     let id = snapshot_id(&id)?;
+    caller.check_snapshot(&state, id).await?;
     let page = db::Page { after, limit: limit + 1 };
     let rows = db::list_partitions(&state.db, id, page).await?;
     if rows.is_empty() && db::get_snapshot(&state.db, id).await?.is_none() {
@@ -67,6 +70,7 @@ pub(super) async fn list_snapshot_partitions(
 #[get("/v1/snapshots/{id}/files")]
 pub(super) async fn list_snapshot_files(
     state: web::Data<ApiState>,
+    caller: web::ReqData<Caller>,
     request: HttpRequest,
     id: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
@@ -77,6 +81,7 @@ pub(super) async fn list_snapshot_files(
         Some((partition.parse::<i32>().ok()?, offset.parse::<i64>().ok()?))
     })?;
     let id = snapshot_id(&id)?;
+    caller.check_snapshot(&state, id).await?;
     let page = db::Page { after, limit: limit + 1 };
     let rows = db::list_files(&state.db, id, page).await?;
     if rows.is_empty() && db::get_snapshot(&state.db, id).await?.is_none() {

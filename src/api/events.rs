@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::ApiState;
+use super::auth::Caller;
 use super::params::{Params, snapshot_id};
 use super::problem::{Problem, ProblemDocument};
 use super::snapshots::not_found;
@@ -58,14 +59,16 @@ enum StreamError {
 #[get("/v1/snapshots/{id}/events")]
 pub(super) async fn stream_snapshot_events(
     state: web::Data<ApiState>,
+    caller: web::ReqData<Caller>,
     request: HttpRequest,
     id: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
     let params = Params::read(&request, &["partition", "limit"])?;
     let partition = params.number("partition", 0, i64::from(i32::MAX))?;
     let partition = partition.and_then(|number| i32::try_from(number).ok());
-    let limit = params.number("limit", 1, i64::MAX)?.unwrap_or(i64::MAX);
+    let limit = params.at_least("limit", 1)?.unwrap_or(i64::MAX);
     let id = snapshot_id(&id)?;
+    caller.check_snapshot(&state, id).await?;
     if db::get_snapshot(&state.db, id).await?.is_none() {
         return Err(not_found(id));
     }

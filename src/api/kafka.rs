@@ -5,7 +5,7 @@ use futures_util::future::BoxFuture;
 use super::problem::{Problem, ProblemCode};
 use crate::db::SnapshotRequest;
 use crate::snapshot::{
-    DryPlan, Failure, FailureKind, Timestamp, TopicFacts, TopicName, TopicOffsets,
+    DryPlan, Failure, FailureKind, Grant, Timestamp, TopicFacts, TopicName, TopicOffsets,
 };
 
 /// Asks Kafka, and records nothing.
@@ -23,9 +23,11 @@ pub trait AskKafka: Send + Sync {
         at: Timestamp,
     ) -> BoxFuture<'a, Result<TopicOffsets, Failure>>;
 
-    /// The topics that may be snapshot, by name: at most `limit`, those after `after`.
+    /// The topics that may be snapshot under this grant, by name: at most `limit`, those after
+    /// `after`.
     fn topics(
         &self,
+        grant: Grant,
         after: Option<String>,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<TopicFacts>, Failure>>;

@@ -8,15 +8,15 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
-use actix_web::web;
+use actix_web::{HttpMessage, web};
 use tracing::Instrument;
 
+use super::auth::{self, Caller};
 use super::problem::{Problem, ProblemCode};
-use super::{ApiState, allowed_methods};
+use super::{ApiState, allowed_methods, site};
 use crate::metrics;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const SEC_FETCH_SITE: &str = "sec-fetch-site";
 
 /// The id of a request: the caller's own, if it is a sensible one, or a new one.
 fn request_id(request: &ServiceRequest) -> String {
@@ -40,9 +40,9 @@ pub(super) async fn around(
     if method == Method::HEAD {
         request.head_mut().method = Method::GET;
     }
-    let span = tracing::info_span!("request", request_id = %id, %method, path = request.path());
+    let span = tracing::info_span!("request", request_id = %id, %method, path = request.path(), caller = tracing::field::Empty);
     async move {
-        let response = match check(&request) {
+        let response = match admit(&request).await {
             Err(problem) => request.into_response(problem.response(&id)),
             Ok(()) => as_problem(next.call(request).await?.map_into_boxed_body(), &id),
         };
@@ -52,47 +52,40 @@ pub(super) async fn around(
     .await
 }
 
-/// The same for all: a replica that stops takes nothing new, and a page of another site may
-/// not use a browser's reach to change anything.
-fn check(request: &ServiceRequest) -> Result<(), Problem> {
+/// What is asked for while a replica stops, and as often as one likes.
+const PROBES: &[&str] = &["/livez", "/readyz", "/metrics"];
+
+/// What needs no token. All else does, also what there is not.
+fn is_public(path: &str) -> bool {
+    matches!(path, "/livez" | "/readyz" | "/openapi.json" | "/docs") || path.starts_with("/docs/")
+}
+
+/// Lets a request in, or says why not. A replica that stops takes nothing new, a page of
+/// another site may not use a browser's reach, and who calls must be known and may not call
+/// too often.
+async fn admit(request: &ServiceRequest) -> Result<(), Problem> {
     let Some(state) = request.app_data::<web::Data<ApiState>>() else { return Ok(()) };
-    let is_probe = matches!(request.path(), "/livez" | "/readyz" | "/metrics");
-    if state.draining.is_cancelled() && !is_probe {
+    let path = request.path();
+    if state.draining.is_cancelled() && !PROBES.contains(&path) {
         return Err(Problem::new(
             ProblemCode::Draining,
             "this replica is stopping; ask again, another one will answer",
         ));
     }
-    if request.method() == Method::GET {
+    site::check(request, state)?;
+    if is_public(path) {
         return Ok(());
     }
-    let value = |name: &str| {
-        request.headers().get(name).map(|value| value.to_str().unwrap_or("?").to_owned())
-    };
-    if value(SEC_FETCH_SITE).as_deref() == Some("cross-site") {
-        return Err(Problem::new(
-            ProblemCode::Forbidden,
-            "requests from pages of another site are refused",
-        ));
+    let caller = auth::identify(state, request).await?;
+    if let Some(name) = caller.name() {
+        tracing::Span::current().record("caller", name);
     }
-    match value(header::ORIGIN.as_str()) {
-        Some(origin) if !is_own_origin(&origin, request, &state.allowed_origins) => {
-            Err(Problem::new(
-                ProblemCode::Forbidden,
-                "requests from pages of another origin are refused; STRANDLINE_ALLOWED_ORIGINS allows more",
-            ))
-        }
-        _ => Ok(()),
+    if !PROBES.contains(&path) {
+        state.rate.request(&caller.key())?;
     }
-}
-
-fn is_own_origin(origin: &str, request: &ServiceRequest, allowed: &[String]) -> bool {
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-    let origin = origin.trim_end_matches('/');
-    let same = |host: &str| {
-        origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host))
-    };
-    host.is_some_and(same) || allowed.iter().any(|one| one.trim_end_matches('/') == origin)
+    caller.check_method(request.method())?;
+    request.extensions_mut().insert::<Caller>(caller);
+    Ok(())
 }
 
 /// Gives every error the shape of a problem document, also those of the HTTP layer.

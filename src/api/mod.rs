@@ -1,12 +1,16 @@
 //! The HTTP contract: requests in, reports out. A handler never waits for Kafka, but for
 //! `/v1/topics…` and dry runs, through the one door of [`AskKafka`].
 //!
-//! `body` and `params` read what callers send, `views` and `problem` are what they get,
+//! `auth` finds out who calls, by what `credentials` reads, and `rate` how often. `body` and
+//! `params` read what callers send, `views` and `problem` are what they get,
 //! `snapshots`, `details`, `events`, `topics`, `coverage` and `system` are the resources, `wait` holds answers
-//! back, `middleware` is what every request goes through.
+//! back, `middleware` is what every request goes through, `site`
+//! what it knows of browsers.
 
+mod auth;
 mod body;
 mod coverage;
+mod credentials;
 mod details;
 mod docs;
 mod events;
@@ -16,6 +20,8 @@ mod outcome;
 mod params;
 mod plan;
 mod problem;
+mod rate;
+mod site;
 mod snapshots;
 mod system;
 mod topics;
@@ -24,15 +30,19 @@ mod wait;
 
 use std::sync::{Arc, OnceLock};
 
+use actix_web::App;
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::middleware::{NormalizePath, TrailingSlash, from_fn};
-use actix_web::{App, web};
 use tokio_util::sync::CancellationToken;
 use utoipa_actix_web::AppExt;
 
+pub use auth::{Anonymous, Tokens};
+pub use credentials::Secret;
 pub use kafka::AskKafka;
 pub use problem::{Problem, ProblemCode};
+pub use rate::RateLimits;
+pub use system::get_metrics;
 pub use views::{Snapshot, Version};
 pub use wait::Waiters;
 
@@ -58,6 +68,12 @@ pub struct ApiState {
     pub max_wait_seconds: u32,
     /// Most runs that may wait for a worker.
     pub queue: QueueLimit,
+    /// Who may call.
+    pub tokens: Tokens,
+    /// Whether anybody may as long as there is no token.
+    pub anonymous: Anonymous,
+    /// How often each may.
+    pub rate: RateLimits,
     /// Web origins besides our own.
     pub allowed_origins: Vec<String>,
     /// Which Strandline this is.
@@ -106,7 +122,6 @@ pub fn application() -> (
         .split_for_parts();
     let app = app
         .service(docs::get_docs_asset)
-        .app_data(web::PayloadConfig::new(MAX_BODY_BYTES))
         .wrap(from_fn(middleware::around))
         // Outermost: what follows sees one spelling of each path. No redirect, ever.
         .wrap(NormalizePath::new(TrailingSlash::Trim));

@@ -11,6 +11,9 @@ use crate::snapshot::Timestamp;
 const DEFAULT_LIMIT: i64 = 50;
 const MAX_LIMIT: i64 = 200;
 
+/// More parameters than any request has a use for.
+const MAX_PARAMS: usize = 100;
+
 /// The parameters of one request.
 #[derive(Debug)]
 pub(super) struct Params {
@@ -22,6 +25,12 @@ impl Params {
     pub(super) fn read(request: &HttpRequest, known: &[&str]) -> Result<Self, Problem> {
         let values: Vec<(String, String)> =
             url::form_urlencoded::parse(request.query_string().as_bytes()).into_owned().collect();
+        if values.len() > MAX_PARAMS {
+            return Err(Problem::new(
+                ProblemCode::InvalidParameter,
+                format!("the query has {} parameters; {MAX_PARAMS} are allowed", values.len()),
+            ));
+        }
         for (name, _) in &values {
             if !known.contains(&name.as_str()) {
                 return Err(Problem::parameter(name, unknown("parameter", name, known)));
@@ -47,19 +56,32 @@ impl Params {
 
     /// A whole number within limits.
     pub(super) fn number(&self, name: &str, least: i64, most: i64) -> Result<Option<i64>, Problem> {
+        match self.at_least(name, least)? {
+            Some(number) if number > most => Err(Problem::parameter(
+                name,
+                format!("{number} is not a whole number from {least} to {most}"),
+            )),
+            number => Ok(number),
+        }
+    }
+
+    /// A whole number; one that is too large for us is as good as the largest.
+    pub(super) fn at_least(&self, name: &str, least: i64) -> Result<Option<i64>, Problem> {
         let Some(text) = self.one(name)? else { return Ok(None) };
+        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         match text.parse::<i64>() {
-            Ok(number) if (least..=most).contains(&number) => Ok(Some(number)),
+            Ok(number) if number >= least => Ok(Some(number)),
+            Err(_) if digits => Ok(Some(i64::MAX)),
             _ => Err(Problem::parameter(
                 name,
-                format!("{} is not a whole number from {least} to {most}", quoted(text)),
+                format!("{} is not a whole number from {least} on", quoted(text)),
             )),
         }
     }
 
     /// The page size: the default if none is given, at most the largest.
     pub(super) fn limit(&self) -> Result<i64, Problem> {
-        let limit = self.number("limit", 1, i64::MAX)?;
+        let limit = self.at_least("limit", 1)?;
         Ok(limit.unwrap_or(DEFAULT_LIMIT).min(MAX_LIMIT))
     }
 
@@ -191,13 +213,16 @@ mod tests {
     fn unknown_and_repeated_parameters_are_refused() {
         let problem = params("limt=3").expect_err("unknown");
         assert!(problem.detail.contains("did you mean limit?"), "{}", problem.detail);
+        assert!(params(&"limit=3&".repeat(101)).is_err(), "too many");
         let twice = params("limit=3&limit=4").expect("known");
         assert!(twice.limit().is_err());
     }
 
     #[test]
     fn limits_are_clamped_above_and_refused_below() {
-        for (query, limit) in [("", 50), ("limit=1", 1), ("limit=1000000", 200)] {
+        for (query, limit) in
+            [("", 50), ("limit=1", 1), ("limit=1000000", 200), ("limit=99999999999999999999", 200)]
+        {
             assert_eq!(params(query).expect("known").limit(), Ok(limit), "{query}");
         }
         for query in ["limit=0", "limit=-1", "limit=abc", "limit=", "limit=1e3"] {

@@ -48,7 +48,9 @@ problem_codes! {
     InvalidJson = "INVALID_JSON", 400, "The body is not valid JSON", retryable: false;
     /// A query parameter is unknown or has a bad value.
     InvalidParameter = "INVALID_PARAMETER", 400, "A parameter is not valid", retryable: false;
-    /// A request from a page of another site.
+    /// It is not known who calls.
+    Unauthenticated = "UNAUTHENTICATED", 401, "Who calls is not known", retryable: false;
+    /// A request from a page of another site, or one that the token's scope does not cover.
     Forbidden = "FORBIDDEN", 403, "This request is not allowed", retryable: false;
     /// A topic that this caller may not have.
     TopicNotAllowed = "TOPIC_NOT_ALLOWED", 403, "This topic is not allowed", retryable: false;
@@ -74,6 +76,8 @@ problem_codes! {
     FieldInvalid = "FIELD_INVALID", 422, "A field is not valid", retryable: false;
     /// Both times parse, but together they make no window.
     WindowInvalid = "WINDOW_INVALID", 422, "The window is not valid", retryable: false;
+    /// This caller asks too often.
+    RateLimited = "RATE_LIMITED", 429, "Too many requests", retryable: true;
     /// Too many runs wait.
     QueueFull = "QUEUE_FULL", 429, "The queue is full", retryable: true;
     /// A defect of ours.
@@ -180,6 +184,7 @@ impl Problem {
     pub fn new(code: ProblemCode, detail: impl Into<String>) -> Self {
         let retry_after_seconds = match code {
             ProblemCode::NotReady => Some(2),
+            ProblemCode::RateLimited => Some(1),
             ProblemCode::QueueFull
             | ProblemCode::Draining
             | ProblemCode::KafkaUnavailable
@@ -242,6 +247,11 @@ impl Problem {
         if let Some(methods) = &self.allow {
             response.insert_header((header::ALLOW, methods.clone()));
         }
+        if self.code == ProblemCode::Unauthenticated {
+            response.append_header((header::WWW_AUTHENTICATE, "Bearer realm=\"strandline\""));
+            let basic = "Basic realm=\"strandline\", charset=\"UTF-8\"";
+            response.append_header((header::WWW_AUTHENTICATE, basic));
+        }
         response.insert_header((header::CACHE_CONTROL, "no-store"));
         let document = ProblemDocument {
             type_: format!(
@@ -252,7 +262,11 @@ impl Problem {
             status: self.code.status(),
             detail: &self.detail,
             code: self.code.as_str(),
-            retryable: self.code.is_retryable(),
+            // Of a run that failed, its own error knows.
+            retryable: self
+                .run_error
+                .as_ref()
+                .map_or(self.code.is_retryable(), |error| error.retryable),
             request_id,
             errors: &self.errors,
             error: self.run_error.as_deref(),

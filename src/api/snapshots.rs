@@ -6,6 +6,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::ApiState;
+use super::auth::Caller;
 use super::outcome::{self, Expect, has_ended};
 use super::params::{Params, encode_cursor, snapshot_id};
 use super::plan::Plan;
@@ -51,8 +52,9 @@ const MAX_RETRY_AFTER_SECONDS: i64 = 60;
 #[post("/v1/snapshots")]
 pub(super) async fn create_snapshot(
     state: web::Data<ApiState>,
+    caller: web::ReqData<Caller>,
     request: HttpRequest,
-    body: web::Bytes,
+    body: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let params = Params::read(&request, &["wait", "expect", "dry_run"])?;
     let expect = Expect::read(&params)?;
@@ -60,7 +62,9 @@ pub(super) async fn create_snapshot(
     let most = state.max_wait_seconds;
     let wait = outcome::wait_seconds(&request, &params, most)?;
     let clusters: Vec<&str> = state.clusters.iter().map(String::as_str).collect();
+    let body = super::body::read(body).await?;
     let wanted = super::body::snapshot_request(&request, &body, &clusters)?;
+    caller.check_topic(&wanted.topic)?;
     if dry_run == Some(true) {
         let plan = state.kafka.dry_run(&wanted).await?;
         return Ok(json(&mut HttpResponse::Ok(), &Plan::new(&wanted, &plan)));
@@ -118,12 +122,14 @@ pub(super) async fn create_snapshot(
 #[post("/v1/snapshots/{id}/refresh")]
 pub(super) async fn refresh_snapshot(
     state: web::Data<ApiState>,
+    caller: web::ReqData<Caller>,
     request: HttpRequest,
     id: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
     let params = Params::read(&request, &["wait"])?;
     let wait = outcome::wait_seconds(&request, &params, state.max_wait_seconds)?;
     let id = snapshot_id(&id)?;
+    caller.check_snapshot(&state, id).await?;
     let row = db::refresh_snapshot(&state.db, id, &state.queue).await?;
     let mut row = row.ok_or_else(|| not_found(id))?;
     let seconds = wait.unwrap_or(0);
@@ -202,12 +208,14 @@ pub(super) fn json(
 #[get("/v1/snapshots/{id}")]
 pub(super) async fn get_snapshot(
     state: web::Data<ApiState>,
+    caller: web::ReqData<Caller>,
     request: HttpRequest,
     id: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
     let params = Params::read(&request, &["wait"])?;
     let wait = outcome::wait_seconds(&request, &params, state.max_wait_seconds)?;
     let id = snapshot_id(&id)?;
+    caller.check_snapshot(&state, id).await?;
     let enough = |row: &SnapshotRow| has_ended(row.state);
     let row = outcome::wait_for(&state, id, wait.unwrap_or(0), enough).await?;
     let row = row.ok_or_else(|| not_found(id))?;
@@ -259,6 +267,7 @@ pub(super) fn not_found(id: Uuid) -> Problem {
 #[get("/v1/snapshots/{id}/result")]
 pub(super) async fn get_snapshot_result(
     state: web::Data<ApiState>,
+    caller: web::ReqData<Caller>,
     request: HttpRequest,
     id: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
@@ -266,6 +275,7 @@ pub(super) async fn get_snapshot_result(
     let expect = Expect::read(&params)?.unwrap_or(Expect::Succeeded);
     let wait = outcome::wait_seconds(&request, &params, state.max_wait_seconds)?;
     let id = snapshot_id(&id)?;
+    caller.check_snapshot(&state, id).await?;
     let enough = |row: &SnapshotRow| is_final(outcome::check(row, expect));
     let row = outcome::wait_for(&state, id, wait.unwrap_or(0), enough).await?;
     let row = row.ok_or_else(|| not_found(id))?;
@@ -296,11 +306,13 @@ pub(super) async fn get_snapshot_result(
 #[post("/v1/snapshots/{id}/cancel")]
 pub(super) async fn cancel_snapshot(
     state: web::Data<ApiState>,
+    caller: web::ReqData<Caller>,
     request: HttpRequest,
     id: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
     Params::read(&request, &[])?;
     let id = snapshot_id(&id)?;
+    caller.check_snapshot(&state, id).await?;
     let cancelled = db::cancel_run(&state.db, id).await?.ok_or_else(|| not_found(id))?;
     let row = db::get_snapshot(&state.db, id).await?.ok_or_else(|| not_found(id))?;
     if !cancelled {
@@ -340,6 +352,7 @@ pub(super) async fn cancel_snapshot(
 #[get("/v1/snapshots")]
 pub(super) async fn list_snapshots(
     state: web::Data<ApiState>,
+    caller: web::ReqData<Caller>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     let params = Params::read(
@@ -356,7 +369,7 @@ pub(super) async fn list_snapshots(
             "cursor",
         ],
     )?;
-    let filter = read_filter(&params)?;
+    let filter = SnapshotFilter { topics: caller.topics().to_vec(), ..read_filter(&params)? };
     let limit = params.limit()?;
     let after = params.cursor(|text| Uuid::try_parse(text).ok())?;
     let page = db::Page { after, limit: limit + 1 };
@@ -379,6 +392,7 @@ fn read_filter(params: &Params) -> Result<SnapshotFilter, Problem> {
     Ok(SnapshotFilter {
         cluster: text("cluster")?,
         topic: text("topic")?,
+        topics: Vec::new(),
         states: params.names("state", State::from_name, &states)?,
         completeness: params.name("completeness", Completeness::from_name, &completenesses)?,
         window_from: params.time("window_from")?,

@@ -80,7 +80,7 @@ pub(super) async fn readyz(state: web::Data<ApiState>) -> Result<HttpResponse, P
     responses((status = 200, description = "The metrics", content_type = "text/plain", body = String)),
 )]
 #[get("/metrics")]
-pub(super) async fn get_metrics(state: web::Data<ApiState>) -> HttpResponse {
+pub async fn get_metrics(state: web::Data<ApiState>) -> HttpResponse {
     HttpResponse::Ok()
         .content_type("text/plain; version=0.0.4; charset=utf-8")
         .body((state.metrics)())

@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::ApiState;
+use super::auth::Caller;
 use super::kafka::topic_in_path;
 use super::params::{Params, encode_cursor};
 use super::problem::{Problem, ProblemDocument};
@@ -81,13 +82,14 @@ pub struct Topic {
 #[get("/v1/topics")]
 pub(super) async fn list_topics(
     state: web::Data<ApiState>,
+    caller: web::ReqData<Caller>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     let params = Params::read(&request, &["limit", "cursor"])?;
     let limit = params.limit()?;
     let after = params.cursor(|text| Some(text.to_owned()))?;
     let most = usize::try_from(limit + 1).unwrap_or(usize::MAX);
-    let facts = state.kafka.topics(after, most).await?;
+    let facts = state.kafka.topics(caller.grant().clone(), after, most).await?;
     let names: Vec<&str> = facts.iter().map(|topic| topic.topic.as_str()).collect();
     let held = db::topic_snapshots(&state.db, DEFAULT_CLUSTER, &names).await?;
     let topics: Vec<_> = facts.iter().zip(held).collect();
@@ -158,12 +160,14 @@ pub struct PartitionOffsets {
 #[get("/v1/topics/{topic}/offsets")]
 pub(super) async fn get_topic_offsets(
     state: web::Data<ApiState>,
+    caller: web::ReqData<Caller>,
     request: HttpRequest,
     topic: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
     let params = Params::read(&request, &["at"])?;
     let at = params.required_time("at")?;
     let topic = topic_in_path(&topic)?;
+    caller.check_topic(&topic)?;
     let offsets = state.kafka.offsets(&topic, at).await?;
     let partitions = offsets.partitions.iter().map(|look| PartitionOffsets {
         partition: look.partition,
@@ -218,6 +222,7 @@ pub struct TopicFile {
 #[get("/v1/topics/{topic}/files")]
 pub(super) async fn list_topic_files(
     state: web::Data<ApiState>,
+    caller: web::ReqData<Caller>,
     request: HttpRequest,
     topic: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
@@ -226,6 +231,7 @@ pub(super) async fn list_topic_files(
     let limit = params.limit()?;
     let after = params.cursor(read_place)?;
     let topic = topic_in_path(&topic)?;
+    caller.check_topic(&topic)?;
     let page = db::Page { after, limit: limit + 1 };
     let rows =
         db::list_topic_files(&state.db, DEFAULT_CLUSTER, topic.as_str(), times, page).await?;

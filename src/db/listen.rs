@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Attempt, Database, DbError, Notification};
+use super::{Attempt, Database, DbError, Notification, TOKENS_CHANNEL};
 
 /// Told when there are new tasks or one was given back.
 pub const TASKS_CHANNEL: &str = "strandline_tasks";
@@ -31,7 +31,9 @@ async fn listen_once(
     // The client is kept: dropping it ends the connection.
     let (client, mut notifications) = db.dedicated().await?;
     client
-        .batch_execute(&format!("LISTEN {TASKS_CHANNEL}; LISTEN {ENDED_CHANNEL}"))
+        .batch_execute(&format!(
+            "LISTEN {TASKS_CHANNEL}; LISTEN {ENDED_CHANNEL}; LISTEN {TOKENS_CHANNEL}"
+        ))
         .await
         .attempt("listen for notifications")?;
     connected();

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::snapshots::{COLUMNS, SnapshotRow, TABLES, read_row};
 use super::{Attempt, Database, DbError, DbTime};
-use crate::snapshot::{Completeness, State, Timestamp};
+use crate::snapshot::{Completeness, State, Timestamp, TopicGlob};
 
 /// Which snapshots to list; what is `None` or empty does not narrow.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +17,8 @@ pub struct SnapshotFilter {
     pub cluster: Option<String>,
     /// Name of the topic.
     pub topic: Option<String>,
+    /// Of topics that one of these patterns stands for.
+    pub topics: Vec<TopicGlob>,
     /// Any of these states.
     pub states: Vec<State>,
     /// This completeness.
@@ -94,6 +96,10 @@ impl Query {
         if let Some(topic) = filter.topic.clone() {
             narrow("s.topic_name = ?", Box::new(topic));
         }
+        if !filter.topics.is_empty() {
+            let patterns: Vec<String> = filter.topics.iter().map(like).collect();
+            narrow("s.topic_name LIKE ANY(?)", Box::new(patterns));
+        }
         if let Some(time) = filter.window_from {
             narrow("s.window_end > ?", Box::new(DbTime(time)));
         }
@@ -113,6 +119,7 @@ impl Query {
         }
         let span = filter.window_from.is_some() || filter.window_to.is_some();
         let by_values = span
+            || !filter.topics.is_empty()
             || filter.labels.len() + usize::from(filter.topic.is_some()) > 1
             || !USUAL_LIMITS.contains(&page.limit);
         let way = if span && filter.topic.is_some() { Way::BySpan } else { Way::InOrder };
@@ -122,6 +129,17 @@ impl Query {
             plan: if by_values { Plan::ByValues } else { Plan::Same },
         }
     }
+}
+
+/// The pattern in SQL's signs.
+fn like(glob: &TopicGlob) -> String {
+    let sign = |c| match c {
+        '*' => "%".to_owned(),
+        '?' => "_".to_owned(),
+        '_' => "\\_".to_owned(),
+        other => other.to_string(),
+    };
+    glob.as_str().chars().map(sign).collect()
 }
 
 /// How a page is found.

@@ -24,6 +24,7 @@ mod sweep;
 mod tasks;
 mod time;
 mod tls;
+mod tokens;
 
 pub use coverage::{
     CoveredWindow, KnownIncarnation, RecordedPartition, TopicFileRow, TopicPlace, TopicSnapshots,
@@ -61,3 +62,6 @@ pub use tasks::{
     renew_lease, retry_task, show_waiting, task_ranges,
 };
 pub use time::DbTime;
+pub use tokens::{
+    NewToken, TOKENS_CHANNEL, TokenRow, create_token, list_tokens, note_use, revoke_token,
+};

@@ -5,7 +5,7 @@ use super::plan::{Looked, look, observe, plan_partitions, topic_id};
 use super::{JobError, Shells};
 use crate::db::{PlanTransaction, SnapshotRequest};
 use crate::snapshot::{
-    Completeness, DryPlan, PartitionEnd, PartitionLook, Timestamp, TopicFacts, TopicName,
+    Completeness, DryPlan, Grant, PartitionEnd, PartitionLook, Timestamp, TopicFacts, TopicName,
     TopicOffsets, completeness,
 };
 
@@ -61,12 +61,14 @@ pub async fn topic_offsets(
         .await
 }
 
-/// The topics that may be snapshot, by name: at most `limit`, those after `after`.
+/// The topics that may be snapshot under this grant, by name: at most `limit`, those after
+/// `after`.
 ///
 /// # Errors
 /// Those of Kafka.
 pub async fn topics(
     shells: &Shells,
+    grant: Grant,
     after: Option<String>,
     limit: usize,
 ) -> Result<Vec<TopicFacts>, JobError> {
@@ -75,6 +77,7 @@ pub async fn topics(
             let mut names: Vec<TopicName> = kafka
                 .list_topics()?
                 .iter()
+                .filter(|summary| grant.covers(&summary.topic))
                 .filter(|summary| after.as_ref().is_none_or(|after| summary.topic > *after))
                 .filter_map(|summary| TopicName::parse(&summary.topic).ok())
                 .collect();

@@ -10,6 +10,16 @@ use super::Cli;
 /// The exit codes of every command.
 pub(super) const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 called wrongly";
 
+/// What follows the options of `strandline token --help` and of `token create --help`.
+pub(super) const TOKEN_NOTES: &str = "\
+From the first token on, every caller needs one. It is sent as `Authorization: Bearer TOKEN`, or
+as Basic with its name as the login and the token as the password, as an Airflow connection does.
+
+Example, a token for Airflow that may have two families of topics:
+  strandline token create --name airflow --scope write --topic 'orders.*' --topic 'clicks-*'
+
+Exit codes: 0 done, 1 failed, 2 called wrongly";
+
 /// What follows the options of `strandline snapshot --help`.
 pub(super) const SNAPSHOT_NOTES: &str = "\
 TIME is RFC 3339 with a zone, 2025-07-29T00:00:00Z or '2025-07-29 02:00:00+02:00'; what is

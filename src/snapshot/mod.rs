@@ -5,6 +5,7 @@
 //! here from facts that are handed in, so that it can be tested against naive
 //! models. The shells (`kafka`, `data_file`, `store`, `db`) bring the facts and act.
 
+mod access;
 mod boundary;
 mod coverage;
 mod event;
@@ -18,6 +19,7 @@ mod timestamp;
 mod topic;
 mod window;
 
+pub use access::{Grant, Scope, TopicGlob, TopicGlobError};
 pub use boundary::{BoundaryFact, resolve_boundary, start_uncertain};
 pub use coverage::time_gaps;
 pub use event::{Event, Header, RangeTally, TimestampType};

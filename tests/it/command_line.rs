@@ -101,7 +101,7 @@ async fn exit_codes_and_errors_of_one_line() {
     assert_eq!(code, Some(0));
     assert_eq!(document, strandline::api::openapi_json());
     let (code, migrated, _) = run(&["migrate"]);
-    assert_eq!((code, migrated.as_str()), (Some(0), "the database's schema is at version 3\n"));
+    assert_eq!((code, migrated.as_str()), (Some(0), "the database's schema is at version 4\n"));
 }
 
 #[tokio::test]

@@ -12,13 +12,16 @@ use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::{Value, json};
-use strandline::api::{ApiState, Version, Waiters, application};
+use strandline::api::{
+    Anonymous, ApiState, RateLimits, Secret, Tokens, Version, Waiters, application,
+};
 use strandline::app::KafkaDoor;
 use strandline::db::{self, Database, PoolLimits};
 use strandline::job::{
     Cluster, Shells, WorkLimits, WorkSource, seal_round, work, work_once, work_until_idle,
 };
 use strandline::kafka::{KafkaClient, KafkaConfig};
+use strandline::snapshot::{Grant, Scope, TopicGlob};
 use strandline::store::Store;
 use tokio::sync::{Notify, OnceCell};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -117,6 +120,7 @@ pub struct TestApp {
     pub database_name: String,
     pub http: reqwest::Client,
     pub draining: CancellationToken,
+    tokens: Tokens,
     wake: Arc<Notify>,
     files: tempfile::TempDir,
     _stopping: DropGuard,
@@ -152,7 +156,8 @@ impl TestApp {
         let wake = Arc::new(Notify::new());
         let waiters = Waiters::default();
         let draining = CancellationToken::new();
-        let url = serve(&shells, &waiters, &draining, queue_limit);
+        let tokens = Tokens::default();
+        let url = serve(&shells, &waiters, &tokens, &draining, queue_limit);
         let (listen_db, listen_wake, stop) = (db, wake.clone(), stopping.clone());
         tokio::spawn(async move {
             let told = |notification: &db::Notification| {
@@ -176,6 +181,7 @@ impl TestApp {
             database_name,
             http,
             draining,
+            tokens,
             wake,
             files,
             _stopping: stopping.drop_guard(),
@@ -184,6 +190,28 @@ impl TestApp {
 
     pub fn db(&self) -> &Database {
         &self.shells.db
+    }
+
+    /// Makes a token that counts at once.
+    pub async fn token(&self, name: &str, scope: Scope, topics: &[&str]) -> String {
+        let mut random = [0; 32];
+        random[..16].copy_from_slice(Uuid::new_v4().as_bytes());
+        let secret = Secret::new(&random);
+        let globs = topics.iter().map(|glob| TopicGlob::parse(glob).expect("a good pattern"));
+        let token = db::NewToken {
+            name: name.to_owned(),
+            sha256: secret.sha256(),
+            grant: Grant { scope, topics: globs.collect() },
+            expires_in_days: Some(1),
+        };
+        assert!(db::create_token(self.db(), Uuid::now_v7(), &token).await.expect("recorded"));
+        self.read_tokens().await;
+        secret.reveal().to_owned()
+    }
+
+    /// Lets the service know of tokens now, and not a moment later.
+    pub async fn read_tokens(&self) {
+        self.tokens.read(self.db()).await.expect("tokens");
     }
 
     pub fn files(&self) -> &std::path::Path {
@@ -295,6 +323,7 @@ pub async fn answer(request: reqwest::RequestBuilder) -> (u16, Value) {
 fn serve(
     shells: &Shells,
     waiters: &Waiters,
+    tokens: &Tokens,
     draining: &CancellationToken,
     queue_limit: u32,
 ) -> String {
@@ -306,6 +335,9 @@ fn serve(
         clusters: vec!["default".to_owned()],
         max_wait_seconds: 60,
         queue: db::QueueLimit::new(queue_limit),
+        tokens: tokens.clone(),
+        anonymous: Anonymous::WhileNoToken,
+        rate: RateLimits::new(0),
         allowed_origins: vec!["https://allowed.example".to_owned()],
         version: Version {
             version: "0.0.0".to_owned(),

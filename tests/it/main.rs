@@ -4,6 +4,7 @@
 //! `eval "$(scripts/services.sh env)"` and `cargo test`.
 
 mod api;
+mod auth;
 mod boundaries;
 mod cancel;
 mod command_line;
@@ -21,5 +22,6 @@ mod replicas;
 mod rows;
 mod schema;
 mod sealing;
+mod serving;
 mod sweeping;
 mod topics;

@@ -41,9 +41,13 @@ pub struct Starting {
 }
 
 impl Starting {
-    /// Starts a server on a free port, with these settings.
+    /// Starts a server on a free port of loopback, with these settings.
     pub fn launch(folder: &Path, settings: &[(&str, &str)]) -> Self {
-        let mut command = strandline(&["serve", "--listen", "127.0.0.1:0"], folder);
+        Self::launch_on("127.0.0.1:0", folder, settings)
+    }
+
+    fn launch_on(listen: &str, folder: &Path, settings: &[(&str, &str)]) -> Self {
+        let mut command = strandline(&["serve", "--listen", listen], folder);
         command.envs(settings.iter().copied());
         let mut child = command.stderr(Stdio::piped()).spawn().expect("it starts");
         let lines = BufReader::new(child.stderr.take().expect("its log")).lines();
@@ -51,7 +55,7 @@ impl Starting {
     }
 
     pub fn until_serving(self) -> Serving {
-        let mut serving = self.until_it_says("serves http://");
+        let mut serving = self.until_it_says(" serves http");
         let log = serving.log();
         let (_, after) = log.rsplit_once("serves ").expect("it was just said");
         serving.url = after.split_whitespace().next().expect("a URL").to_owned();
@@ -97,6 +101,11 @@ impl Serving {
     /// With these settings; returns when it serves.
     pub fn start_with(folder: &Path, settings: &[(&str, &str)]) -> Self {
         Starting::launch(folder, settings).until_serving()
+    }
+
+    /// As [`Serving::start_with`], on an address that others may reach.
+    pub fn start_on(listen: &str, folder: &Path, settings: &[(&str, &str)]) -> Self {
+        Starting::launch_on(listen, folder, settings).until_serving()
     }
 
     /// Sends a signal by its name, such as `TERM`.

@@ -1,0 +1,231 @@
+//! The server from outside: tokens from the command line, TLS, listeners, limits, and clients
+//! that are slow or broken.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::harness::{HOUR, answer, at, empty_database};
+use crate::process::{Serving, folder, strandline, text};
+
+/// What the command prints, and what it complains of, by its exit code.
+fn token(folder: &Path, url: &str, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = strandline(&[&["token"], arguments].concat(), folder);
+    let output = command.env("STRANDLINE_DATABASE_URL", url).output().expect("it runs");
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+#[tokio::test]
+async fn tokens_from_the_command_line_count_at_once() {
+    let (folder, url) = (folder(), empty_database().await);
+    let settings = [("STRANDLINE_DATABASE_URL", url.as_str()), ("STRANDLINE_LOG", "debug")];
+    let serving = Serving::start_with(folder.path(), &settings);
+    let http = reqwest::Client::new();
+    let list = || http.get(format!("{}/v1/snapshots", serving.url));
+    assert_eq!(answer(list()).await.0, 200);
+    let run = |arguments: &[&str]| token(folder.path(), &url, arguments);
+    let (code, none, _) = run(&["list"]);
+    assert_eq!(code, Some(0));
+    assert!(none.contains("there are no tokens"), "{none}");
+
+    let create = ["create", "--name", "airflow", "--scope", "write", "--topic", "orders.*"];
+    let (code, printed, errors) = run(&create);
+    assert_eq!((code, errors.as_str()), (Some(0), ""));
+    let secret = printed.trim_end();
+    assert_eq!(printed, format!("{secret}\n"));
+    assert!(!secret.contains(char::is_whitespace) && secret.starts_with("strandline_"));
+    // The server is told of it; until then it asks nobody.
+    while answer(list()).await.0 != 401 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(answer(list().bearer_auth(secret)).await.0, 200);
+    assert_eq!(answer(list().basic_auth("airflow", Some(secret))).await.0, 200);
+
+    for (arguments, part) in [
+        (&create[..], "there is a token airflow already"),
+        (&["create", "--name", "a:b", "--scope", "read"], "--name"),
+        (&["create", "--name", "a", "--scope", "root"], "none of read, write, admin"),
+        (&["create", "--name", "a", "--scope", "read", "--topic", "a b"], "--topic"),
+        (&["revoke", "nobody"], "there is no token nobody"),
+    ] {
+        let (code, _, errors) = run(arguments);
+        assert_eq!(code, Some(2), "{errors}");
+        assert!(errors.contains(part) && errors.lines().count() == 1, "{errors}");
+    }
+    let (_, table, _) = run(&["list"]);
+    assert!(table.contains("airflow  valid  write  orders.*"), "{table}");
+    assert_eq!(run(&["revoke", "airflow"]).0, Some(0));
+    while answer(list().bearer_auth(secret)).await.0 != 401 {
+        tokio::task::yield_now().await;
+    }
+    let (_, listed, _) = run(&["list", "--json"]);
+    let listed: Value = serde_json::from_str(&listed).expect("JSON");
+    assert_eq!((&listed[0]["state"], &listed[0]["name"]), (&json!("revoked"), &json!("airflow")));
+    assert!(!listed[0]["last_used_at"].is_null(), "{listed}");
+    let log = serving.log();
+    assert!(log.contains("caller=\"airflow\""), "{log}");
+    assert!(!log.contains(&secret["strandline_".len()..]), "the token is in the log");
+}
+
+#[tokio::test]
+async fn a_public_address_needs_a_token_or_leave() {
+    let (folder, url) = (folder(), empty_database().await);
+    let settings = [("STRANDLINE_DATABASE_URL", url.as_str()), ("STRANDLINE_LISTEN", "0.0.0.0:0")];
+    let serve = |more: &[&str]| {
+        let mut command = strandline(&[&["serve"], more].concat(), folder.path());
+        command.envs(settings);
+        command
+    };
+    let refused = serve(&[]).output().expect("it runs");
+    assert_eq!(refused.status.code(), Some(2));
+    let errors = text(&refused.stderr);
+    let last = errors.lines().last().unwrap_or_default();
+    assert!(
+        last.contains("STRANDLINE_LISTEN") && last.contains("strandline token create"),
+        "{last}"
+    );
+    let (_, secret, _) = token(folder.path(), &url, &["create", "--name", "a", "--scope", "read"]);
+    let serving = Serving::start_on("0.0.0.0:0", folder.path(), &settings);
+    let list = reqwest::Client::new().get(format!("{}/v1/snapshots", serving.url));
+    let with = list.try_clone().expect("no body").bearer_auth(secret.trim_end());
+    assert_eq!((answer(list).await.0, answer(with).await.0), (401, 200));
+}
+
+#[tokio::test]
+async fn https_with_a_certificate_that_is_renewed() {
+    let (folder, url) = (folder(), empty_database().await);
+    let made = rcgen::generate_simple_self_signed(["strandline.test".to_owned()]).expect("made");
+    let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+    std::fs::write(&cert, made.cert.pem()).expect("written");
+    std::fs::write(&key, made.signing_key.serialize_pem()).expect("written");
+    let paths = (cert.to_str().expect("UTF-8"), key.to_str().expect("UTF-8"));
+    let settings = [
+        ("STRANDLINE_DATABASE_URL", url.as_str()),
+        ("STRANDLINE_TLS_CERT", paths.0),
+        ("STRANDLINE_TLS_KEY", paths.1),
+    ];
+    let serving = Serving::start_with(folder.path(), &settings);
+    let address = serving.url.strip_prefix("https://").expect("HTTPS").parse().expect("an address");
+    let trusted = reqwest::Certificate::from_pem(made.cert.pem().as_bytes()).expect("PEM");
+    let client = reqwest::Client::builder()
+        .tls_certs_only([trusted])
+        .resolve("strandline.test", address)
+        .build()
+        .expect("a client");
+    let url = format!("https://strandline.test:{}/readyz", address.port());
+    assert_eq!(answer(client.get(&url)).await.0, 200);
+    let untrusting = reqwest::Client::builder().resolve("strandline.test", address).build();
+    assert!(untrusting.expect("a client").get(&url).send().await.is_err());
+    let health = |certificate: &[(&str, &str)]| {
+        let listen = address.to_string();
+        let mut command = strandline(&["health", "--listen", &listen], folder.path());
+        command.envs(certificate.iter().copied()).output().expect("it runs").status.code()
+    };
+    assert_eq!(health(&settings[1..2]), Some(0));
+    assert_eq!(health(&[]), Some(1), "it speaks no plain HTTP");
+
+    for (settings, part) in [
+        (vec![("STRANDLINE_TLS_CERT", paths.0)], "--tls-key"),
+        (vec![("STRANDLINE_TLS_CERT", paths.1), ("STRANDLINE_TLS_KEY", paths.1)], "no certificate"),
+        (vec![("STRANDLINE_TLS_CERT", paths.0), ("STRANDLINE_TLS_KEY", "/no")], "can't use /no"),
+    ] {
+        let mut command = strandline(&["serve", "--listen", "127.0.0.1:0"], folder.path());
+        let output = command.envs(settings).output().expect("it runs");
+        let errors = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{errors}");
+        assert!(errors.contains(part), "{errors}");
+    }
+}
+
+#[tokio::test]
+async fn metrics_of_their_own_listener_need_no_token() {
+    let (folder, url) = (folder(), empty_database().await);
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = free.local_addr().expect("its address").to_string();
+    drop(free);
+    let settings = [
+        ("STRANDLINE_DATABASE_URL", url.as_str()),
+        ("STRANDLINE_METRICS_LISTEN", address.as_str()),
+        ("STRANDLINE_RATE_LIMIT", "5"),
+    ];
+    let serving = Serving::start_with(folder.path(), &settings);
+    let (_, secret, _) = token(folder.path(), &url, &["create", "--name", "a", "--scope", "read"]);
+    let http = reqwest::Client::new();
+    let (status, metrics) = answer(http.get(format!("http://{address}/metrics"))).await;
+    assert_eq!(status, 200);
+    assert!(metrics.as_str().expect("text").contains("strandline_build_info"));
+    assert_eq!(answer(http.get(format!("http://{address}/v1/snapshots"))).await.0, 404);
+
+    // One caller's limit, and nobody's for probes.
+    let ask = || http.get(format!("{}/v1/version", serving.url)).bearer_auth(secret.trim_end());
+    let answers = futures_util::future::join_all((0..50).map(|_| answer(ask()))).await;
+    let (_, problem) = answers.iter().find(|(status, _)| *status == 429).expect("a refusal");
+    assert_eq!((&problem["code"], &problem["retryable"]), (&json!("RATE_LIMITED"), &json!(true)));
+    let probe = || http.get(format!("{}/readyz", serving.url));
+    let probes = futures_util::future::join_all((0..50).map(|_| answer(probe()))).await;
+    assert!(probes.iter().all(|(status, _)| *status == 200));
+}
+
+/// What comes back for these bytes on a connection of their own, until it is closed.
+fn raw(url: &str, bytes: &[u8]) -> String {
+    let address = url.strip_prefix("http://").expect("HTTP");
+    let mut stream = TcpStream::connect(address).expect("a connection");
+    stream.write_all(bytes).expect("sent");
+    let mut answer = Vec::new();
+    // A connection that is reset has said what it had to say.
+    let _ = stream.read_to_end(&mut answer);
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn slow_and_broken_clients_are_in_nobodys_way() {
+    let (folder, url) = (folder(), empty_database().await);
+    let settings = [("STRANDLINE_DATABASE_URL", url.as_str())];
+    let serving = Serving::start_with(folder.path(), &settings);
+    let head = "POST /v1/snapshots HTTP/1.1\r\nhost: x\r\n";
+    let slow = |more: String| {
+        let url = serving.url.clone();
+        tokio::task::spawn_blocking(move || raw(&url, more.as_bytes()))
+    };
+    // A body that does not come, and a head that does not end: each is closed by the server.
+    let body = slow(format!("{head}connection: close\r\ncontent-length: 10\r\n\r\n{{"));
+    let half = slow(head.to_owned());
+    // Idle connections, more than shells let a process open as a rule, this one included.
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: limit, maximum: limit }).expect("raised");
+    let address = serving.url.strip_prefix("http://").expect("HTTP").to_owned();
+    let idle: Vec<TcpStream> =
+        (0..1500).map(|_| TcpStream::connect(&address).expect("a connection")).collect();
+    let http = reqwest::Client::new();
+    assert_eq!(answer(http.get(format!("{}/v1/version", serving.url))).await.0, 200);
+    drop(idle);
+    for (bytes, status) in [
+        (format!("{head}transfer-encoding: chunked\r\ncontent-length: 3\r\n\r\n{{}}"), "400"),
+        (format!("{head}content-length: -1\r\n\r\n"), "400"),
+        (format!("{head}transfer-encoding: chunked\r\nconnection: close\r\n\r\nzz\r\n"), "400"),
+        ("nonsense\r\n\r\n".to_owned(), "400"),
+        (format!("GET /livez?{} HTTP/1.1\r\nhost: x\r\n\r\n", "x".repeat(200_000)), "4"),
+        (format!("{head}x: {}\r\n\r\n", "x".repeat(200_000)), "4"),
+        (format!("{head}{}\r\n", "x: y\r\n".repeat(300)), "4"),
+        ("GET /livez HTTP/1.0\r\n\r\n".to_owned(), "200"),
+    ] {
+        let answer = raw(&serving.url, bytes.as_bytes());
+        let start: String = bytes.chars().take(80).collect();
+        assert!(
+            answer.split(' ').nth(1).is_some_and(|found| found.starts_with(status)),
+            "{start:?} {answer}"
+        );
+    }
+    let answered = body.await.expect("no panic");
+    assert!(answered.contains("did not arrive within"), "{answered}");
+    let closed = half.await.expect("no panic");
+    assert!(closed.is_empty() || closed.starts_with("HTTP/1.1 408"), "{closed}");
+    let log = serving.log();
+    assert!(!log.contains("panicked"), "{log}");
+    let good = json!({"topic": "t", "window_start": at(0), "window_end": at(HOUR)});
+    let (status, _) = answer(http.post(format!("{}/v1/snapshots", serving.url)).json(&good)).await;
+    assert_eq!(status, 202);
+}
