@@ -53,6 +53,7 @@ find_missing() { # the script's option
   have perl || need "perl" perl
   have openssl || need "openssl (makes the tests' certificate)" openssl
   have curl || need "curl" curl ca-certificates
+  have jq || need "jq (the documents' commands use it)" jq
   find_java >/dev/null || need "a Java runtime, 17 or newer (for the local Kafka)" JRE
   have mvn || need "Maven (fetches Kafka's jars)" maven
   [ "$1" != --go ] || have go || need "Go (builds the tests' S3 server)" golang-go

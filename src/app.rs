@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use actix_web::web;
 use futures_util::future::BoxFuture;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api::{Anonymous, ApiState, AskKafka, RateLimits, Tokens, Version, Waiters};
+use crate::api::{
+    Anonymous, ApiState, AskKafka, MAX_STREAMS, RateLimits, Tokens, Version, Waiters,
+};
 use crate::db::{self, Database, DbError, EmbeddedPostgres, PoolLimits, Sharing, SnapshotRequest};
 use crate::job::{self, Cluster, JobError, Shells, WorkLimits, WorkSource};
 use crate::kafka::{KafkaClient, KafkaConfig, KafkaConfigError, KafkaError};
@@ -301,6 +303,7 @@ async fn run(
         anonymous: anonymous(settings),
         rate: RateLimits::new(settings.rate_limit),
         allowed_origins: settings.allowed_origins.clone(),
+        streams: Arc::new(Semaphore::new(MAX_STREAMS)),
         version: version(librdkafka),
         draining: draining.clone(),
         metrics: Arc::new(move || renderer.render()),

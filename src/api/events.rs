@@ -12,11 +12,11 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::ApiState;
 use super::auth::Caller;
 use super::params::{Params, snapshot_id};
-use super::problem::{Problem, ProblemDocument};
+use super::problem::{Problem, ProblemCode, ProblemDocument};
 use super::snapshots::not_found;
+use super::{ApiState, MAX_STREAMS};
 use crate::data_file::{self, DataFileError, OwnedEvent};
 use crate::db::{self, Database, DbError, Page, Place, SegmentRow};
 use crate::snapshot::Timestamp;
@@ -72,11 +72,17 @@ pub(super) async fn stream_snapshot_events(
     if db::get_snapshot(&state.db, id).await?.is_none() {
         return Err(not_found(id));
     }
+    let permit = state.streams.clone().try_acquire_owned().map_err(|_| {
+        let detail = format!("{MAX_STREAMS} event streams are open already; ask again later");
+        Problem::new(ProblemCode::RateLimited, detail)
+    })?;
     let lines = lines(state.db.clone(), state.store.clone(), id, partition)
         .take(usize::try_from(limit).unwrap_or(usize::MAX))
-        .inspect_err(
-            move |error| tracing::error!(%error, snapshot_id = %id, "a stream of events broke off"),
-        );
+        .inspect_err(move |error| {
+            // It goes with the stream, when that has ended or its caller has.
+            let _held = &permit;
+            tracing::error!(%error, snapshot_id = %id, "a stream of events broke off");
+        });
     Ok(HttpResponse::Ok()
         .content_type("application/x-ndjson")
         .insert_header((header::CACHE_CONTROL, "no-store"))

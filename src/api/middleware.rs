@@ -36,6 +36,7 @@ pub(super) async fn around(
     let started = Instant::now();
     let id = request_id(&request);
     let method = request.method().clone();
+    let at_terminal = is_at_terminal(&request);
     // HEAD is GET without a body (RFC 9110); the HTTP layer leaves the body out.
     if method == Method::HEAD {
         request.head_mut().method = Method::GET;
@@ -45,6 +46,10 @@ pub(super) async fn around(
         let response = match admit(&request).await {
             Err(problem) => request.into_response(problem.response(&id)),
             Ok(()) => as_problem(next.call(request).await?.map_into_boxed_body(), &id),
+        };
+        let response = match at_terminal {
+            true => indented(response).await,
+            false => response,
         };
         Ok(finish(response, &method, &id, started))
     }
@@ -106,6 +111,29 @@ fn as_problem(response: ServiceResponse<BoxBody>, id: &str) -> ServiceResponse<B
     };
     let request = response.into_parts().0;
     ServiceResponse::new(request, problem.response(id))
+}
+
+/// Whether a person reads the answer as it stands.
+fn is_at_terminal(request: &ServiceRequest) -> bool {
+    let agent = request.headers().get(header::USER_AGENT);
+    let agent = agent.map(HeaderValue::as_bytes).unwrap_or_default();
+    agent.starts_with(b"curl/") || agent.starts_with(b"Wget/")
+}
+
+/// The same JSON on many lines. Problems stay on one: that is how they stand in a log.
+async fn indented(response: ServiceResponse<BoxBody>) -> ServiceResponse<BoxBody> {
+    let content_type = response.headers().get(header::CONTENT_TYPE);
+    if content_type.is_none_or(|value| value != "application/json") {
+        return response;
+    }
+    let (request, response) = response.into_parts();
+    let (response, body) = response.into_parts();
+    let Ok(bytes) = actix_web::body::to_bytes(body).await else {
+        return ServiceResponse::new(request, response.set_body(BoxBody::new(())));
+    };
+    let document = serde_json::from_slice::<serde_json::Value>(&bytes);
+    let bytes = document.map_or(bytes, |document| format!("{document:#}\n").into());
+    ServiceResponse::new(request, response.set_body(BoxBody::new(bytes)))
 }
 
 fn from_status(status: StatusCode, request: &actix_web::HttpRequest) -> Problem {

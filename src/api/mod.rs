@@ -34,6 +34,7 @@ use actix_web::App;
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::middleware::{NormalizePath, TrailingSlash, from_fn};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use utoipa_actix_web::AppExt;
 
@@ -51,6 +52,9 @@ use crate::store::Store;
 
 /// The longest body that is read.
 const MAX_BODY_BYTES: usize = 64 * 1024;
+
+/// Event streams at once: each holds a row group or two, however slowly it is read.
+pub const MAX_STREAMS: usize = 32;
 
 /// What handlers need.
 pub struct ApiState {
@@ -76,6 +80,8 @@ pub struct ApiState {
     pub rate: RateLimits,
     /// Web origins besides our own.
     pub allowed_origins: Vec<String>,
+    /// Event streams that may still begin.
+    pub streams: Arc<Semaphore>,
     /// Which Strandline this is.
     pub version: Version,
     /// Cancelled when this replica begins to stop.

@@ -23,7 +23,7 @@ use strandline::job::{
 use strandline::kafka::{KafkaClient, KafkaConfig};
 use strandline::snapshot::{Grant, Scope, TopicGlob};
 use strandline::store::Store;
-use tokio::sync::{Notify, OnceCell};
+use tokio::sync::{Notify, OnceCell, Semaphore};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
@@ -339,6 +339,7 @@ fn serve(
         anonymous: Anonymous::WhileNoToken,
         rate: RateLimits::new(0),
         allowed_origins: vec!["https://allowed.example".to_owned()],
+        streams: Arc::new(Semaphore::new(1)),
         version: Version {
             version: "0.0.0".to_owned(),
             commit: "test".to_owned(),

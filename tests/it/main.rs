@@ -10,6 +10,7 @@ mod cancel;
 mod command_line;
 mod coverage;
 mod crashes;
+mod curl;
 mod first_light;
 mod harness;
 mod history;
