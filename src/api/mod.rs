@@ -14,6 +14,8 @@ mod credentials;
 mod details;
 mod docs;
 mod events;
+#[cfg(test)]
+mod fuzz;
 mod kafka;
 mod middleware;
 mod outcome;

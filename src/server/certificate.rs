@@ -97,3 +97,38 @@ fn read(chain: &Path, key: &Path) -> Result<CertifiedKey, AppError> {
     CertifiedKey::from_der(certificates, private, &ring::default_provider())
         .map_err(|error| of_key(&error))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_certificate_is_taken_and_a_broken_one_is_not() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (chain, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+        let write = || {
+            let made = rcgen::generate_simple_self_signed(["a.test".to_owned()]).expect("made");
+            std::fs::write(&chain, made.cert.pem()).expect("written");
+            std::fs::write(&key, made.signing_key.serialize_pem()).expect("written");
+        };
+        write();
+        let settings = TlsSettings { tls_cert: Some(chain.clone()), tls_key: Some(key.clone()) };
+        let certificate = Certificate::load(&settings).expect("good files").expect("named");
+        let first = certificate.current();
+        certificate.renew();
+        assert!(Arc::ptr_eq(&first, &certificate.current()), "nothing has changed");
+        write();
+        certificate.renew();
+        let second = certificate.current();
+        assert_ne!(first.cert, second.cert);
+        std::fs::write(&chain, "half a file").expect("written");
+        certificate.renew();
+        assert!(Arc::ptr_eq(&second, &certificate.current()));
+        let old = std::fs::read(&key).expect("read");
+        write();
+        std::fs::write(&key, old).expect("written");
+        certificate.renew();
+        assert!(Arc::ptr_eq(&second, &certificate.current()), "another one's key");
+        assert!(Certificate::load(&TlsSettings::default()).expect("no files").is_none());
+    }
+}

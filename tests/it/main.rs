@@ -5,6 +5,7 @@
 
 mod api;
 mod auth;
+mod bad_input;
 mod boundaries;
 mod cancel;
 mod command_line;

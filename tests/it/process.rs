@@ -58,7 +58,7 @@ impl Starting {
         let mut serving = self.until_it_says(" serves http");
         let log = serving.log();
         let (_, after) = log.rsplit_once("serves ").expect("it was just said");
-        serving.url = after.split_whitespace().next().expect("a URL").to_owned();
+        serving.url = after.split([' ', '"']).next().expect("a URL").to_owned();
         serving
     }
 

@@ -94,7 +94,7 @@ async fn a_public_address_needs_a_token_or_leave() {
 }
 
 #[tokio::test]
-async fn https_with_a_certificate_that_is_renewed() {
+async fn https_with_a_certificate_of_ones_own() {
     let (folder, url) = (folder(), empty_database().await);
     let made = rcgen::generate_simple_self_signed(["strandline.test".to_owned()]).expect("made");
     let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
