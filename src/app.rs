@@ -34,6 +34,9 @@ const TASKS_END_WITHIN: Duration = Duration::from_secs(10);
 /// How long a server that starts waits for its database.
 const DATABASE_STARTS_WITHIN: Duration = Duration::from_secs(60);
 
+/// How long an event stream waits for a reader that does not read.
+const STREAM_STALL: Duration = Duration::from_secs(60);
+
 /// How often metrics are summed up, and callers forgotten who are silent.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -304,6 +307,7 @@ async fn run(
         rate: RateLimits::new(settings.rate_limit),
         allowed_origins: settings.allowed_origins.clone(),
         streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+        stream_stall: STREAM_STALL,
         version: version(librdkafka),
         draining: draining.clone(),
         metrics: Arc::new(move || renderer.render()),

@@ -1,14 +1,17 @@
 //! A snapshot's events, one JSON object a line, straight from the files.
 
 use std::pin::Pin;
+use std::time::Duration;
 
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, get, web};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt, TryStreamExt, stream};
+use futures_util::{FutureExt, Stream, StreamExt, TryStreamExt, stream};
 use serde::Serialize;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::mpsc::error::SendTimeoutError;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -25,8 +28,8 @@ use crate::store::Store;
 /// How many segments are looked up at once.
 const SEGMENTS_A_PAGE: i64 = 500;
 
-/// How many lines leave together, if they are ready.
-const LINES_A_CHUNK: usize = 256;
+/// What leaves together, if it is ready: so much, and what the last line has above it.
+const CHUNK_BYTES: usize = 64 * 1024;
 
 /// Why a stream broke off. The connection is cut, so that the caller notices.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +40,8 @@ enum StreamError {
     DataFile(#[from] DataFileError),
     #[error("an event can't be written as json")]
     Json(#[from] serde_json::Error),
+    #[error("the caller has read nothing for {} s", .0.as_secs())]
+    Stalled(Duration),
 }
 
 /// Streams a snapshot's events, ordered by partition and offset: what is committed so far.
@@ -78,15 +83,14 @@ pub(super) async fn stream_snapshot_events(
     })?;
     let lines = lines(state.db.clone(), state.store.clone(), id, partition)
         .take(usize::try_from(limit).unwrap_or(usize::MAX))
-        .inspect_err(move |error| {
-            // It goes with the stream, when that has ended or its caller has.
-            let _held = &permit;
-            tracing::error!(%error, snapshot_id = %id, "a stream of events broke off");
-        });
+        .inspect_err(
+            move |error| tracing::error!(%error, snapshot_id = %id, "a stream of events broke off"),
+        );
+    let stream = at_the_readers_pace(chunked(lines), permit, state.stream_stall);
     Ok(HttpResponse::Ok()
         .content_type("application/x-ndjson")
         .insert_header((header::CACHE_CONTROL, "no-store"))
-        .streaming(chunked(lines)))
+        .streaming(stream))
 }
 
 type Lines = Pin<Box<dyn Stream<Item = Result<Vec<u8>, StreamError>>>>;
@@ -123,12 +127,55 @@ fn segments(
 fn chunked(
     lines: impl Stream<Item = Result<Vec<u8>, StreamError>> + 'static,
 ) -> impl Stream<Item = Result<Bytes, StreamError>> + 'static {
-    Box::pin(lines).ready_chunks(LINES_A_CHUNK).map(|ready| {
-        let mut chunk = Vec::new();
-        for line in ready {
-            chunk.extend_from_slice(&line?);
+    stream::try_unfold(Box::pin(lines.fuse()), |mut lines| async move {
+        let Some(mut chunk) = lines.try_next().await? else { return Ok(None) };
+        while chunk.len() < CHUNK_BYTES {
+            match lines.try_next().now_or_never() {
+                Some(next) => match next? {
+                    Some(line) => chunk.extend_from_slice(&line),
+                    None => break,
+                },
+                None => break,
+            }
         }
-        Ok(Bytes::from(chunk))
+        Ok(Some((Bytes::from(chunk), lines)))
+    })
+}
+
+/// Hands out chunks as they are read, and gives the permit back when the stream has ended, its
+/// reader has gone, or has read nothing for so long. Nobody asks for chunks then, so that only
+/// a task of its own can notice.
+fn at_the_readers_pace(
+    chunks: impl Stream<Item = Result<Bytes, StreamError>> + 'static,
+    permit: OwnedSemaphorePermit,
+    stall: Duration,
+) -> impl Stream<Item = Result<Bytes, StreamError>> {
+    let (sender, receiver) = tokio::sync::mpsc::channel(1);
+    let produce = async move {
+        let _held = permit;
+        let mut chunks = std::pin::pin!(chunks);
+        while let Some(chunk) = chunks.next().await {
+            match sender.send_timeout(chunk, stall).await {
+                Ok(()) => {}
+                Err(SendTimeoutError::Closed(_)) => return Ok(()),
+                Err(SendTimeoutError::Timeout(_)) => {
+                    tracing::info!(seconds = stall.as_secs(), "a reader of events has stalled");
+                    return Err(StreamError::Stalled(stall));
+                }
+            }
+        }
+        Ok(())
+    };
+    let producing = actix_web::rt::spawn(produce);
+    // The end of the channel may be the end of the events, or of our patience.
+    stream::try_unfold((receiver, Some(producing)), |(mut receiver, mut producing)| async move {
+        if let Some(chunk) = receiver.recv().await {
+            return Ok(Some((chunk?, (receiver, producing))));
+        }
+        match producing.take() {
+            Some(producing) => producing.await.unwrap_or(Ok(())).map(|()| None),
+            None => Ok(None),
+        }
     })
 }
 

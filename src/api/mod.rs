@@ -31,6 +31,7 @@ mod views;
 mod wait;
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use actix_web::App;
 use actix_web::body::MessageBody;
@@ -84,6 +85,8 @@ pub struct ApiState {
     pub allowed_origins: Vec<String>,
     /// Event streams that may still begin.
     pub streams: Arc<Semaphore>,
+    /// How long one waits for a reader that does not read.
+    pub stream_stall: Duration,
     /// Which Strandline this is.
     pub version: Version,
     /// Cancelled when this replica begins to stop.

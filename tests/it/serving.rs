@@ -1,13 +1,14 @@
 //! The server from outside: tokens from the command line, TLS, listeners, limits, and clients
 //! that are slow or broken.
 
-use std::io::{Read, Write};
+use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
 
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::harness::{HOUR, answer, at, empty_database};
+use crate::harness::{HOUR, TestApp, TestTopic, answer, at, empty_database, record};
 use crate::process::{Serving, folder, strandline, text};
 
 /// What the command prints, and what it complains of, by its exit code.
@@ -166,6 +167,38 @@ async fn metrics_of_their_own_listener_need_no_token() {
     let probe = || http.get(format!("{}/readyz", serving.url));
     let probes = futures_util::future::join_all((0..50).map(|_| answer(probe()))).await;
     assert!(probes.iter().all(|(status, _)| *status == 200));
+}
+
+#[tokio::test]
+async fn a_reader_that_stalls_is_let_go() {
+    let app = TestApp::spawn().await;
+    let topic = TestTopic::create(1, &[]).await;
+    // More than sockets hold.
+    let large = record(0, 0, &"x".repeat(900_000));
+    topic.produce(&vec![large; 30]).await;
+    let snapshot = app.snapshot(&topic.name, 0, HOUR).await;
+    let path = snapshot["links"]["events"].as_str().expect("a path").to_owned();
+    // A small buffer of its own: the system would take in tens of megabytes unread.
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(64 * 1024).expect("a smaller buffer");
+    let address = app.url.strip_prefix("http://").expect("HTTP").parse().expect("an address");
+    let mut stalled = socket.connect(address).await.expect("a connection");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n");
+    stalled.write_all(request.as_bytes()).await.expect("sent");
+    let mut read = vec![0; 1000];
+    stalled.read_exact(&mut read).await.expect("a head");
+    assert!(read.starts_with(b"HTTP/1.1 200"));
+    // The one stream that a test's service has is taken, until its reader is given up.
+    let again = || app.http.get(format!("{}{path}?limit=1", app.url)).send();
+    let refused = again().await.expect("an answer");
+    assert_eq!(refused.status(), 429);
+    while again().await.expect("an answer").status() == 429 {
+        tokio::task::yield_now().await;
+    }
+    // What was cut off does not look like an end.
+    stalled.read_to_end(&mut read).await.expect("the rest");
+    assert!(!read.ends_with(b"0\r\n\r\n"), "the last chunk is missing");
+    assert_eq!(app.events(&snapshot).await.len(), 30);
 }
 
 /// What comes back for these bytes on a connection of their own, until it is closed.
