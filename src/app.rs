@@ -37,6 +37,9 @@ const DATABASE_STARTS_WITHIN: Duration = Duration::from_secs(60);
 /// How long an event stream waits for a reader that does not read.
 const STREAM_STALL: Duration = Duration::from_secs(60);
 
+/// How often metrics of all replicas are read from Postgres.
+const ACTIVITY_INTERVAL: Duration = Duration::from_secs(10);
+
 /// How often metrics are summed up, and callers forgotten who are silent.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -396,6 +399,8 @@ fn start_background(
         let interval = Duration::from_secs(u64::from(settings.seal_interval_seconds));
         background.spawn(job::go_rounds(shells.clone(), interval, stopping.clone()));
     }
+    metrics::workers(worker_count(&settings.work));
+    background.spawn(watch_activity(shells.db.clone(), stopping.clone()));
     background.spawn(listen(api.clone(), wake, stopping.clone()));
     let (state, stop) = (api.clone(), stopping.clone());
     background.spawn(async move { state.waiters.poll(&state.db, &stop).await });
@@ -404,6 +409,7 @@ fn start_background(
     let (state, stop) = (api.clone(), stopping.clone());
     background.spawn(async move {
         while !stop.is_cancelled() {
+            metrics::connections(&state.db.connections());
             // Without upkeep, histograms keep every sample since the last scrape.
             recorder.run_upkeep();
             state.rate.forget_silent();
@@ -414,6 +420,20 @@ fn start_background(
         }
     });
     background
+}
+
+/// Looks, again and again, at how all replicas are. A scrape costs Postgres nothing.
+async fn watch_activity(db: Database, stopping: CancellationToken) {
+    while !stopping.is_cancelled() {
+        match db::activity(&db).await {
+            Ok(activity) => metrics::activity(&activity),
+            Err(error) => tracing::warn!(%error, "could not look at how things are"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(ACTIVITY_INTERVAL) => {}
+            () = stopping.cancelled() => {}
+        }
+    }
 }
 
 /// Passes on what Postgres tells.

@@ -21,6 +21,7 @@ use super::credentials::{self, Credentials, unauthenticated};
 use super::problem::{Problem, ProblemCode};
 use super::snapshots::not_found;
 use crate::db::{self, Database, DbError, TokenRow};
+use crate::metrics;
 use crate::snapshot::{Grant, Scope, TopicGlob, TopicName};
 
 /// How often the tokens are read anew although nothing told us. They have to count everywhere
@@ -127,19 +128,22 @@ impl Tokens {
         db: &Database,
         shown: &Credentials,
     ) -> Result<Result<Arc<TokenRow>, Problem>, DbError> {
-        let wrong = |detail: String| Ok(Err(unauthenticated(detail)));
+        let wrong = |reason, detail: String| {
+            metrics::auth_failure(reason);
+            Ok(Err(unauthenticated(detail)))
+        };
         let Some(token) = self.find(db, &shown.secret.sha256()).await? else {
-            return wrong("this token is not known".to_owned());
+            return wrong("unknown", "this token is not known".to_owned());
         };
         let name = &token.name;
         if let Some(revoked_at) = token.revoked_at {
-            return wrong(format!("the token {name} was revoked at {revoked_at}"));
+            return wrong("revoked", format!("the token {name} was revoked at {revoked_at}"));
         }
         if let Some(expires_at) = token.expires_at.filter(|_| token.expired) {
-            return wrong(format!("the token {name} has expired at {expires_at}"));
+            return wrong("expired", format!("the token {name} has expired at {expires_at}"));
         }
         if shown.login.as_ref().is_some_and(|login| login != name) {
-            return wrong(format!("the login is not the token's name, which is {name}"));
+            return wrong("login", format!("the login is not the token's name, which is {name}"));
         }
         self.shared.used.lock().unwrap_or_else(PoisonError::into_inner).insert(token.id);
         Ok(Ok(token))
@@ -245,7 +249,9 @@ pub(super) async fn identify(
     if state.tokens.never_made() && state.anonymous == Anonymous::WhileNoToken {
         return Ok(Caller { token: None, address });
     }
-    let Some(shown) = credentials::read(request.headers())? else {
+    let shown = credentials::read(request.headers());
+    let Some(shown) = shown.inspect_err(|_| metrics::auth_failure("malformed"))? else {
+        metrics::auth_failure("missing");
         return Err(unauthenticated(
             "a token is needed: send Authorization: Bearer TOKEN, or the token's name and the token as login and password; strandline token create makes one",
         ));

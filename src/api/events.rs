@@ -22,6 +22,7 @@ use super::snapshots::not_found;
 use super::{ApiState, MAX_STREAMS};
 use crate::data_file::{self, DataFileError, OwnedEvent};
 use crate::db::{self, Database, DbError, Page, Place, SegmentRow};
+use crate::metrics;
 use crate::snapshot::Timestamp;
 use crate::store::Store;
 
@@ -78,6 +79,7 @@ pub(super) async fn stream_snapshot_events(
         return Err(not_found(id));
     }
     let permit = state.streams.clone().try_acquire_owned().map_err(|_| {
+        metrics::refused("streams");
         let detail = format!("{MAX_STREAMS} event streams are open already; ask again later");
         Problem::new(ProblemCode::RateLimited, detail)
     })?;

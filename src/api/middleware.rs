@@ -14,7 +14,7 @@ use tracing::Instrument;
 use super::auth::{self, Caller};
 use super::problem::{Problem, ProblemCode};
 use super::{ApiState, allowed_methods, site};
-use crate::metrics;
+use crate::metrics::{self, Waited};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -33,7 +33,7 @@ pub(super) async fn around(
     mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
-    let started = Instant::now();
+    let (started, _in_flight) = (Instant::now(), metrics::InFlight::begin());
     let id = request_id(&request);
     let method = request.method().clone();
     let at_terminal = is_at_terminal(&request);
@@ -113,6 +113,14 @@ fn as_problem(response: ServiceResponse<BoxBody>, id: &str) -> ServiceResponse<B
     ServiceResponse::new(request, problem.response(id))
 }
 
+/// Whether the caller asked to be held back. A preference that was ignored counts as well.
+fn waited(request: &actix_web::HttpRequest) -> Waited {
+    let names = ["wait=", "expect="];
+    let asked =
+        request.query_string().split('&').any(|part| names.iter().any(|n| part.starts_with(n)));
+    if asked || request.headers().contains_key("prefer") { Waited::Yes } else { Waited::No }
+}
+
 /// Whether a person reads the answer as it stands.
 fn is_at_terminal(request: &ServiceRequest) -> bool {
     let agent = request.headers().get(header::USER_AGENT);
@@ -185,7 +193,8 @@ fn finish(
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
     let route = response.request().match_pattern().unwrap_or_else(|| "none".to_owned());
     let status = response.status().as_u16();
-    metrics::http_request(&route, method.as_str(), status, started.elapsed());
+    let waited = waited(response.request());
+    metrics::http_request(&route, method.as_str(), status, started.elapsed(), waited);
     tracing::debug!(status, seconds = started.elapsed().as_secs_f64(), "answered");
     response
 }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::db::DbError;
+use crate::metrics;
 use crate::snapshot::{Failure, FailureKind};
 
 macro_rules! problem_codes {
@@ -298,6 +299,7 @@ impl actix_web::ResponseError for Problem {
 impl From<DbError> for Problem {
     fn from(error: DbError) -> Self {
         if let DbError::QueueFull { limit } = error {
+            metrics::refused("queue");
             return Problem::new(
                 ProblemCode::QueueFull,
                 format!("{limit} snapshots wait already (STRANDLINE_QUEUE_LIMIT); ask again later"),

@@ -8,6 +8,7 @@ use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
 use super::auth::CallerKey;
 use super::problem::{Problem, ProblemCode};
+use crate::metrics;
 
 /// Wrong tokens that one address may show in a minute.
 const WRONG_TOKENS_A_MINUTE: NonZeroU32 = NonZeroU32::new(100).expect("not zero");
@@ -34,21 +35,25 @@ impl RateLimits {
     /// Counts a request.
     pub(super) fn request(&self, caller: &CallerKey) -> Result<(), Problem> {
         let Some((limit, requests)) = &self.requests else { return Ok(()) };
-        requests.check_key(caller).map_err(|until| {
-            self.refusal(
+        requests
+            .check_key(caller)
+            .map_err(|until| {
+                self.refusal(
                 format!(
                     "more than {limit} requests a second (STRANDLINE_RATE_LIMIT); ask again later"
                 ),
                 &until,
             )
-        })
+            })
+            .inspect_err(|_| metrics::refused("rate"))
     }
 
     /// Counts a wrong token.
     pub(super) fn wrong_token(&self, address: Option<IpAddr>) -> Result<(), Problem> {
-        self.wrong_tokens.check_key(&address).map_err(|until| {
+        let counted = self.wrong_tokens.check_key(&address).map_err(|until| {
             self.refusal("too many wrong tokens from this address; ask again later".into(), &until)
-        })
+        });
+        counted.inspect_err(|_| metrics::refused("wrong_tokens"))
     }
 
     /// Forgets those who have been silent.

@@ -4,6 +4,7 @@
 //! name, so that it can be found in `pg_stat_statements`. No transaction stays open across
 //! Kafka or the object store, and every write of a worker is guarded by its lease.
 
+mod activity;
 mod coverage;
 mod embedded;
 mod error;
@@ -26,6 +27,7 @@ mod time;
 mod tls;
 mod tokens;
 
+pub use activity::{Activity, activity};
 pub use coverage::{
     CoveredWindow, KnownIncarnation, RecordedPartition, TopicFileRow, TopicPlace, TopicSnapshots,
     covered_windows, find_incarnation, list_topic_files, recorded_partitions, stored_events,
@@ -41,7 +43,7 @@ pub use migrate::{
 };
 pub use partitions::{PartitionRow, list_partitions};
 pub use plans::{KnownTopic, PlanTransaction, SeenTopic};
-pub use pool::{Database, Notification, PoolLimits};
+pub use pool::{Connections, Database, Notification, PoolLimits};
 pub use requests::{QueueLimit, refresh_snapshot, request_snapshot};
 pub use runs::{
     Finished, Loss, PlannedPartition, cancel_run, extend_run, fail_run, finish_run,

@@ -8,7 +8,7 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use deadpool_postgres::{
     ClientWrapper, Hook, HookError, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod,
-    Runtime, Status,
+    Runtime,
 };
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_postgres::{
@@ -199,8 +199,14 @@ impl Database {
     }
 
     /// How many connections there are, and how many wait for one.
-    pub fn status(&self) -> Status {
-        self.pool.status()
+    pub fn connections(&self) -> Connections {
+        let status = self.pool.status();
+        Connections {
+            idle: status.available,
+            busy: status.size.saturating_sub(status.available),
+            limit: status.max_size,
+            waiting: status.waiting,
+        }
     }
 
     /// No idle connection is better than one that does not answer.
@@ -218,6 +224,19 @@ impl fmt::Debug for Database {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Database").field(&self.target.server).finish()
     }
+}
+
+/// Connections of a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connections {
+    /// Open, and of no use to anybody at the moment.
+    pub idle: usize,
+    /// In use.
+    pub busy: usize,
+    /// How many there may be.
+    pub limit: usize,
+    /// How many wait for one.
+    pub waiting: usize,
 }
 
 /// What somebody sent with NOTIFY.

@@ -214,6 +214,7 @@ async fn finish(shells: &Shells, task: &ClaimedTask) -> Result<(), JobError> {
 fn tell(snapshot_id: Uuid, totals: &Totals, failure: Option<&Failure>) {
     let outcome = if failure.is_some() { "failed" } else { "succeeded" };
     metrics::run_ended(outcome, failure.map(|f| f.kind));
+    metrics::run_found(totals);
     tracing::info!(
         %snapshot_id, outcome, records = totals.records, records_added = totals.records_added,
         files = totals.files, bytes = totals.bytes, lost_offsets = totals.lost_offsets,

@@ -94,7 +94,7 @@ pub async fn work_once(
     );
     let held = HeldLease::hold(shells.db.clone(), task.lease, lease_seconds, asked_at, stopping);
     async {
-        let started = Instant::now();
+        let (started, _busy) = (Instant::now(), metrics::Busy::begin());
         let done = attempt(shells, &task, &held).await;
         metrics::task_done(task.kind.as_str(), started.elapsed());
         if let Err(error) = done {
@@ -138,6 +138,7 @@ async fn settle(shells: &Shells, task: &ClaimedTask, held: &HeldLease, error: Jo
             (JobError::DiedTooOften { .. }, Some(failure)) => end(shells, task, failure).await,
             (_, Some(failure)) => fail(shells, task, failure).await,
             (_, None) => {
+                metrics::lease_lost();
                 tracing::info!("the lease is gone: cancelled, or another worker has the task");
                 Ok(())
             }
@@ -156,6 +157,7 @@ async fn fail(shells: &Shells, task: &ClaimedTask, failure: Failure) -> Result<(
         let backoff = backoff_seconds(task.attempts, task.lease.attempt_id);
         match db::retry_task(&shells.db, task.lease, &failure, backoff, retry_seconds).await? {
             RetryOutcome::WillRetry => {
+                metrics::task_retried(failure.kind);
                 tracing::warn!(
                     code = failure.kind.code(),
                     error = failure.message,
