@@ -8,15 +8,15 @@ use std::time::Duration;
 
 use actix_web::web;
 use futures_util::future::BoxFuture;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::api::{
     Anonymous, ApiState, AskKafka, MAX_STREAMS, RateLimits, Tokens, Version, Waiters,
 };
+use crate::background;
 use crate::db::{self, Database, DbError, EmbeddedPostgres, PoolLimits, Sharing, SnapshotRequest};
-use crate::job::{self, Cluster, JobError, Shells, WorkLimits, WorkSource};
+use crate::job::{self, Cluster, JobError, Shells, WorkLimits};
 use crate::kafka::{KafkaClient, KafkaConfig, KafkaConfigError, KafkaError};
 use crate::metrics;
 use crate::server::{Listeners, Servers};
@@ -36,12 +36,6 @@ const DATABASE_STARTS_WITHIN: Duration = Duration::from_secs(60);
 
 /// How long an event stream waits for a reader that does not read.
 const STREAM_STALL: Duration = Duration::from_secs(60);
-
-/// How often metrics of all replicas are read from Postgres.
-const ACTIVITY_INTERVAL: Duration = Duration::from_secs(10);
-
-/// How often metrics are summed up, and callers forgotten who are silent.
-const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How often the private PostgreSQL is looked after.
 const TEND_INTERVAL: Duration = Duration::from_secs(5);
@@ -316,7 +310,7 @@ async fn run(
         metrics: Arc::new(move || renderer.render()),
     });
     let servers = Servers::start(listeners, api_state.clone(), &stopping)?;
-    let background = start_background(&shells, settings, &api_state, recorder, &stopping);
+    let background = background::start(&shells, settings, &api_state, recorder, &stopping);
     let url = servers.url();
     tracing::info!(storage = shells.store.url(""), "strandline {VERSION} serves {url}");
 
@@ -375,93 +369,6 @@ fn version(librdkafka: String) -> Version {
         commit: COMMIT.to_owned(),
         librdkafka,
         schema_version: db::expected_version(),
-    }
-}
-
-/// Workers, and what keeps them, those who wait and the tokens up to date.
-fn start_background(
-    shells: &Shells,
-    settings: &ServeSettings,
-    api: &web::Data<ApiState>,
-    recorder: metrics_exporter_prometheus::PrometheusHandle,
-    stopping: &CancellationToken,
-) -> TaskTracker {
-    let background = TaskTracker::new();
-    let wake = Arc::new(Notify::new());
-    let name = format!("{}:{}", host_name(), std::process::id());
-    for number in 0..worker_count(&settings.work) {
-        let source =
-            WorkSource { worker: format!("{name}/{number}"), only: None, wake: wake.clone() };
-        background.spawn(job::work(shells.clone(), source, stopping.clone()));
-    }
-    // A replica that is the API alone leaves all work with Kafka to the others.
-    if worker_count(&settings.work) > 0 {
-        let interval = Duration::from_secs(u64::from(settings.seal_interval_seconds));
-        background.spawn(job::go_rounds(shells.clone(), interval, stopping.clone()));
-    }
-    metrics::workers(worker_count(&settings.work));
-    background.spawn(watch_activity(shells.db.clone(), stopping.clone()));
-    background.spawn(listen(api.clone(), wake, stopping.clone()));
-    let (state, stop) = (api.clone(), stopping.clone());
-    background.spawn(async move { state.waiters.poll(&state.db, &stop).await });
-    let (state, stop) = (api.clone(), stopping.clone());
-    background.spawn(async move { state.tokens.keep_up(&state.db, &stop).await });
-    let (state, stop) = (api.clone(), stopping.clone());
-    background.spawn(async move {
-        while !stop.is_cancelled() {
-            metrics::connections(&state.db.connections());
-            // Without upkeep, histograms keep every sample since the last scrape.
-            recorder.run_upkeep();
-            state.rate.forget_silent();
-            tokio::select! {
-                () = tokio::time::sleep(UPKEEP_INTERVAL) => {}
-                () = stop.cancelled() => {}
-            }
-        }
-    });
-    background
-}
-
-/// Looks, again and again, at how all replicas are. A scrape costs Postgres nothing.
-async fn watch_activity(db: Database, stopping: CancellationToken) {
-    while !stopping.is_cancelled() {
-        match db::activity(&db).await {
-            Ok(activity) => metrics::activity(&activity),
-            Err(error) => tracing::warn!(%error, "could not look at how things are"),
-        }
-        tokio::select! {
-            () = tokio::time::sleep(ACTIVITY_INTERVAL) => {}
-            () = stopping.cancelled() => {}
-        }
-    }
-}
-
-/// Passes on what Postgres tells.
-async fn listen(api: web::Data<ApiState>, wake: Arc<Notify>, stopping: CancellationToken) {
-    let told = |notification: &db::Notification| match notification.channel.as_str() {
-        db::TASKS_CHANNEL => wake.notify_waiters(),
-        db::TOKENS_CHANNEL => api.tokens.tell(),
-        _ => match uuid::Uuid::try_parse(&notification.payload) {
-            Ok(id) => api.waiters.wake(id),
-            Err(_) => api.waiters.wake_all(),
-        },
-    };
-    let connected = || {
-        wake.notify_waiters();
-        api.waiters.wake_all();
-        api.tokens.tell();
-    };
-    tokio::select! {
-        () = db::listen(&api.db, &told, connected) => {}
-        () = stopping.cancelled() => {}
-    }
-}
-
-fn host_name() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    match name.trim() {
-        "" => "localhost".to_owned(),
-        name => name.to_owned(),
     }
 }
 

@@ -13,6 +13,7 @@ pub mod settings;
 pub mod telemetry;
 
 pub mod app;
+pub mod background;
 pub mod foreground;
 pub mod health;
 pub mod server;

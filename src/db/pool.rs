@@ -448,6 +448,7 @@ mod tests {
         });
         let error = hangs.await.expect_err("no answer");
         assert!(error.to_string().contains("no answer within") && error.is_retryable());
-        assert_eq!(database.status().size, 0, "that connection is not used again");
+        let left = database.connections();
+        assert_eq!((left.idle, left.busy), (0, 0), "that connection is not used again");
     }
 }
