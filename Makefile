@@ -1,6 +1,6 @@
 # Strandline: `make` lists the targets. The work is done by scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help install build test test-s3 chaos lint fmt openapi bench bench-api demo down clean-demo services-up services-down
+.PHONY: help install build test test-s3 test-clients chaos lint fmt openapi bench bench-api demo down clean-demo services-up services-down
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1 - \2/p' Makefile | awk -F' - ' '{ printf "%-22s %s\n", $$1, $$2 }'
@@ -20,6 +20,9 @@ chaos: install ## kill, stop and cut off everything for CHAOS_MINUTES (10), from
 test-s3: ## the stores' tests with a real MinIO, which is built once; ARGS=... goes to cargo test
 	@scripts/test-s3.sh $(ARGS)
 
+test-clients: ## the OpenAPI document: linters, clients in four languages, schemathesis; ARGS=... names steps
+	@scripts/test-clients.sh $(ARGS)
+
 bench: ## what a window costs, beside kcat and Python, into target/bench/window.json
 	@scripts/bench.sh $(ARGS)
 
@@ -33,10 +36,11 @@ lint: ## clippy, warnings are errors
 fmt: ## format the code
 	@cargo fmt --all
 
-openapi: ## write openapi/strandline.json anew
-	@mkdir -p openapi
+openapi: ## write openapi/strandline.json and strandline-3.0.json anew
 	@cargo run --locked --quiet -- openapi >openapi/strandline.json.new
 	@mv openapi/strandline.json.new openapi/strandline.json
+	@cargo run --locked --quiet -- openapi --lowered >openapi/strandline-3.0.json.new
+	@mv openapi/strandline-3.0.json.new openapi/strandline-3.0.json
 
 demo: ## Kafka, 27,004 events, Strandline and 32 snapshots on this machine; left running
 	@scripts/demo.sh up

@@ -37,7 +37,7 @@ async fn run() -> ExitCode {
         | Command::Migrate(_)
         | Command::Token { .. }
         | Command::Health(_)
-        | Command::Openapi => "warn",
+        | Command::Openapi(_) => "warn",
     };
     if let Err(error) = telemetry::start(&cli.log, default_filter) {
         return fail(&AppError::setting("STRANDLINE_LOG", error));
@@ -54,7 +54,10 @@ async fn run() -> ExitCode {
         Command::Migrate(settings) => app::migrate(&settings).await.map(|()| ExitCode::SUCCESS),
         Command::Token { command } => tokens::token(&command).await.map(|()| ExitCode::SUCCESS),
         Command::Health(settings) => health::health(&settings).await.map(|()| ExitCode::SUCCESS),
-        Command::Openapi => app::print(&api::openapi_json()).map(|()| ExitCode::SUCCESS),
+        Command::Openapi(settings) if settings.lowered => {
+            app::print(&api::openapi_lowered_json()).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Openapi(_) => app::print(api::openapi_json()).map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|error| fail(&error))
 }

@@ -53,7 +53,15 @@ pub enum Command {
     #[command(after_help = usage::EXIT_CODES)]
     Health(HealthSettings),
     /// Print the OpenAPI document
-    Openapi,
+    Openapi(OpenapiSettings),
+}
+
+/// Which OpenAPI document to print.
+#[derive(Debug, Args)]
+pub struct OpenapiSettings {
+    /// In OpenAPI 3.0.3, for tools that know no newer one
+    #[arg(long)]
+    pub lowered: bool,
 }
 
 /// How to log.

@@ -9,7 +9,7 @@ use super::ApiState;
 use super::auth::Caller;
 use super::kafka::topic_in_path;
 use super::params::{Params, quoted};
-use super::problem::{Problem, ProblemCode, ProblemDocument};
+use super::problem::{Problem, ProblemCode};
 use super::snapshots::json;
 use super::views::{CompletenessSchema, StateSchema};
 use crate::db::{self, CoveredWindow, KnownIncarnation, SnapshotRequest};
@@ -101,6 +101,7 @@ pub struct PartitionCoverage {
 
 /// A range of offsets.
 #[derive(Serialize, ToSchema)]
+#[schema(as = OffsetRange)]
 pub struct Offsets {
     /// First offset.
     start_offset: i64,
@@ -108,24 +109,15 @@ pub struct Offsets {
     end_offset: i64,
 }
 
+/// Get what is held of a topic, and what is not
+///
 /// Tells what is stored of a topic in a span of time, what is missing but still there, what
 /// is lost and what is provisional, per window and per partition.
 #[utoipa::path(
     tag = "topics",
     operation_id = "getTopicCoverage",
-    summary = "What is held of a topic, and what is not",
-    params(
-        ("topic" = String, Path, description = "Name of the topic"),
-        ("from" = String, Query, description = "First moment of the span"),
-        ("to" = String, Query, description = "First moment after the span"),
-        ("topic_id" = Option<String>, Query, description = "Of this incarnation; of the newest by default"),
-    ),
     responses(
         (status = 200, description = "The coverage", body = Coverage),
-        (status = 400, description = "A bad parameter", body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = 403, description = "Not allowed", body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = 404, description = "No such topic or incarnation", body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = 503, description = "Kafka or the database is away, or this replica is stopping", body = ProblemDocument<'static>, content_type = "application/problem+json"),
     ),
 )]
 #[get("/v1/topics/{topic}/coverage")]

@@ -5,26 +5,19 @@ use actix_web::{HttpRequest, HttpResponse, get, web};
 use super::ApiState;
 use super::auth::Caller;
 use super::params::{Params, encode_cursor, snapshot_id};
-use super::problem::{Problem, ProblemDocument};
+use super::problem::Problem;
 use super::snapshots::{json, not_found};
 use super::views::{File, Page, Partition};
 use crate::db::{self, FileRow, PartitionRow};
 
+/// List the partitions of a snapshot
+///
 /// Lists a snapshot's partitions, by number: ranges, watermarks, what is stored and lost.
 #[utoipa::path(
     tag = "snapshots",
     operation_id = "listSnapshotPartitions",
-    summary = "The partitions of a snapshot",
-    params(
-        ("id" = String, Path, description = "Id of the snapshot"),
-        ("limit" = Option<i64>, Query, description = "At most this many; 50 by default, 200 at most"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
-    ),
     responses(
         (status = 200, description = "A page; empty before the first plan", body = Page<Partition>),
-        (status = 400, description = "A bad parameter", body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = 404, description = "No such snapshot", body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = 503, description = "The database is away, or this replica is stopping", body = ProblemDocument<'static>, content_type = "application/problem+json"),
     ),
 )]
 #[get("/v1/snapshots/{id}/partitions")]
@@ -49,22 +42,15 @@ pub(super) async fn list_snapshot_partitions(
     Ok(json(&mut HttpResponse::Ok(), &page))
 }
 
+/// List the files of a snapshot
+///
 /// Lists the files that hold a snapshot's events, in order of partition and offset. A file
 /// that also holds events of other windows is not `whole`; its segments say which part counts.
 #[utoipa::path(
     tag = "snapshots",
     operation_id = "listSnapshotFiles",
-    summary = "The files of a snapshot",
-    params(
-        ("id" = String, Path, description = "Id of the snapshot"),
-        ("limit" = Option<i64>, Query, description = "At most this many; 50 by default, 200 at most"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
-    ),
     responses(
         (status = 200, description = "A page of what is committed so far", body = Page<File>),
-        (status = 400, description = "A bad parameter", body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = 404, description = "No such snapshot", body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = 503, description = "The database is away, or this replica is stopping", body = ProblemDocument<'static>, content_type = "application/problem+json"),
     ),
 )]
 #[get("/v1/snapshots/{id}/files")]

@@ -22,7 +22,7 @@ use super::problem::{Problem, ProblemCode};
         (name = "topics", description = "What Kafka has, what is held of it, and what is not"),
         (name = "system", description = "Is it there, is it well, which one is it"),
     ),
-    components(schemas(super::views::SnapshotRequest, super::plan::Plan)),
+    components(schemas(super::problem::ProblemDocument<'static>, super::events::EventLine<'static>)),
 )]
 struct Base;
 
@@ -31,24 +31,26 @@ pub(super) fn base() -> utoipa::openapi::OpenApi {
     Base::openapi()
 }
 
+/// Get this document
+///
 /// The OpenAPI document of this API.
 #[utoipa::path(
     tag = "system",
     operation_id = "getOpenapi",
-    summary = "This document",
-    responses((status = 200, description = "OpenAPI 3.1", content_type = "application/json")),
+    responses((status = 200, description = "OpenAPI 3.1", content_type = "application/json", body = Object)),
 )]
 #[get("/openapi.json")]
 pub(super) async fn get_openapi() -> HttpResponse {
     HttpResponse::Ok().content_type("application/json").body(super::openapi_json())
 }
 
+/// Get a page to read it with
+///
 /// A page to read and try the API with.
 #[utoipa::path(
     tag = "system",
     operation_id = "getDocs",
-    summary = "Swagger UI",
-    responses((status = 200, description = "A page", content_type = "text/html")),
+    responses((status = 200, description = "A page", content_type = "text/html", body = String)),
 )]
 #[get("/docs")]
 pub(super) async fn get_docs() -> Result<HttpResponse, Problem> {

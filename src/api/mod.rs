@@ -2,7 +2,7 @@
 //! `/v1/topics…` and dry runs, through the one door of [`AskKafka`].
 //!
 //! `auth` finds out who calls, by what `credentials` reads, and `rate` how often. `body` and
-//! `params` read what callers send, `views` and `problem` are what they get,
+//! `params` read what callers send, `views` and `problem` are what they get, `document` tells of both,
 //! `snapshots`, `details`, `events`, `topics`, `coverage` and `system` are the resources, `wait` holds answers
 //! back, `middleware` is what every request goes through, `site`
 //! what it knows of browsers.
@@ -13,6 +13,7 @@ mod coverage;
 mod credentials;
 mod details;
 mod docs;
+mod document;
 mod events;
 #[cfg(test)]
 mod fuzz;
@@ -139,15 +140,25 @@ pub fn application() -> (
     (app, document)
 }
 
-/// The OpenAPI document.
-pub fn openapi() -> &'static utoipa::openapi::OpenApi {
-    static DOCUMENT: OnceLock<utoipa::openapi::OpenApi> = OnceLock::new();
-    DOCUMENT.get_or_init(|| application().1)
+/// What utoipa has collected at the routes.
+fn routes() -> &'static utoipa::openapi::OpenApi {
+    static ROUTES: OnceLock<utoipa::openapi::OpenApi> = OnceLock::new();
+    ROUTES.get_or_init(|| application().1)
 }
 
-/// The document as it is served and committed: pretty, with a newline at its end.
-pub fn openapi_json() -> String {
-    openapi().to_pretty_json().unwrap_or_default() + "\n"
+/// The OpenAPI document as it is served and committed: pretty, with a newline at its end.
+pub fn openapi_json() -> &'static str {
+    static DOCUMENT: OnceLock<String> = OnceLock::new();
+    DOCUMENT.get_or_init(|| pretty(&document::complete(routes())))
+}
+
+/// The same in OpenAPI 3.0.3, for tools that know no newer one.
+pub fn openapi_lowered_json() -> String {
+    pretty(&document::lower(&document::complete(routes())))
+}
+
+fn pretty(document: &serde_json::Value) -> String {
+    serde_json::to_string_pretty(document).unwrap_or_default() + "\n"
 }
 
 /// The methods of a path, as an `Allow` header lists them; `None` if there is no such path.
@@ -157,7 +168,7 @@ fn allowed_methods(path: &str) -> Option<String> {
         template.clone().count() == path.clone().count()
             && template.zip(path).all(|(t, p)| t == p || (t.starts_with('{') && !p.is_empty()))
     };
-    let item = openapi().paths.paths.iter().find(|(template, _)| matches(template))?.1;
+    let item = routes().paths.paths.iter().find(|(template, _)| matches(template))?.1;
     let mut methods = Vec::new();
     if item.get.is_some() {
         methods.extend(["GET", "HEAD"]);

@@ -6,7 +6,7 @@ use actix_web::HttpRequest;
 use uuid::Uuid;
 
 use super::ApiState;
-use super::params::{Params, quoted};
+use super::params::Params;
 use super::problem::{Problem, ProblemCode, RunError};
 use crate::db::{self, SnapshotRow};
 use crate::snapshot::{Completeness, State};
@@ -115,11 +115,8 @@ pub(super) fn wait_seconds(
     most: u32,
 ) -> Result<Option<u32>, Problem> {
     let clamp = |seconds: u64| u32::try_from(seconds).unwrap_or(u32::MAX).min(most);
-    if let Some(text) = params.one("wait")? {
-        let seconds: u64 = text.parse().map_err(|_| {
-            Problem::parameter("wait", format!("{} is not a whole number of seconds", quoted(text)))
-        })?;
-        return Ok(Some(clamp(seconds)));
+    if let Some(seconds) = params.at_least("wait", 0)? {
+        return Ok(Some(clamp(seconds.unsigned_abs())));
     }
     let preference = request
         .headers()
@@ -174,6 +171,7 @@ mod tests {
             ("wait=30", "", Some(30)),
             ("wait=0", "wait=9", Some(0)),
             ("wait=1000000000000", "", Some(300)),
+            ("wait=100000000000000000000", "", Some(300)),
             ("", "wait=30", Some(30)),
             ("", "respond-async, wait=30", Some(30)),
             ("", "respond-async; WAIT=\"30\"", Some(30)),

@@ -85,16 +85,11 @@ impl Params {
         Ok(limit.unwrap_or(DEFAULT_LIMIT).min(MAX_LIMIT))
     }
 
-    /// A time. In a query a `+` arrives as a space: one before the offset is read as `+`.
+    /// A time.
     pub(super) fn time(&self, name: &str) -> Result<Option<Timestamp>, Problem> {
         let Some(text) = self.one(name)? else { return Ok(None) };
-        let mut text = text.to_owned();
-        let offset = text.len().checked_sub(6).filter(|&at| text.is_char_boundary(at));
-        if let Some(at) = offset.filter(|&at| at > 11 && text[at..].starts_with(' ')) {
-            text.replace_range(at..=at, "+");
-        }
-        let time = Timestamp::parse(&text).map_err(|error| Problem::parameter(name, error))?;
-        Ok(Some(time))
+        let time = Timestamp::parse(&with_offset(text));
+        Ok(Some(time.map_err(|error| Problem::parameter(name, error))?))
     }
 
     /// As [`Params::time`], but it must be there.
@@ -145,6 +140,25 @@ impl Params {
         let bad = || Problem::parameter("cursor", "is none that this list gave out; start without");
         cursor.map(Some).ok_or_else(bad)
     }
+}
+
+/// A time's text as RFC 3339 has it. In a query a `+` arrives as a space; and generated clients
+/// write the offset as `+0000` (openapi-generator in Python) or ` +00:00` (in Rust).
+fn with_offset(text: &str) -> String {
+    let mut text = text.to_owned();
+    // Behind the date and the hour. Digits and the rest are single bytes where a shape matches.
+    let digit = |c: char| if c.is_ascii_digit() { '0' } else { c };
+    let shape: String = text.chars().skip(13).map(digit).collect();
+    if shape.ends_with(" +00:00") || shape.ends_with(" -00:00") {
+        text.remove(text.len() - 7);
+    } else if ["+0000", "-0000", " 0000"].iter().any(|offset| shape.ends_with(offset)) {
+        text.insert(text.len() - 2, ':');
+    }
+    if shape.ends_with(" 00:00") || shape.ends_with(" 0000") {
+        let at = text.len() - 6;
+        text.replace_range(at..=at, "+");
+    }
+    text
 }
 
 fn one_of<T>(
@@ -231,12 +245,16 @@ mod tests {
     }
 
     #[test]
-    fn a_plus_that_became_a_space_is_read_as_plus() {
+    fn times_are_read_as_clients_write_them_in_a_query() {
         for query in [
             "window_from=2025-07-29T00:00:00+00:00",
             "window_from=2025-07-29+00:00:00+00:00",
             "window_from=2025-07-29%2000:00:00%2B00:00",
             "window_from=2025-07-29T00:00:00Z",
+            "window_from=2025-07-29T00:00:00.000000%2B0000",
+            "window_from=2025-07-29T00:00:00+0000",
+            "window_from=2025-07-29+00:00:00+%2B00:00",
+            "window_from=2025-07-28T23:00:00-0100",
         ] {
             let time = params(query).expect("known").time("window_from");
             assert_eq!(time, Ok(Some(Timestamp::from_millis(1_753_747_200_000))), "{query}");

@@ -1,11 +1,16 @@
 //! The shape of a dry run's answer.
 
+use actix_web::http::header::HeaderValue;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::views::CompletenessSchema;
 use crate::db::SnapshotRequest;
 use crate::snapshot::{Completeness, DryPlan, PartitionPlan, Timestamp};
+
+/// A media type of its own, so that each media type of the answer has one schema.
+pub(super) const PLAN_MEDIA_TYPE: HeaderValue =
+    HeaderValue::from_static("application/vnd.strandline.plan+json");
 
 /// What a run would find and do.
 #[derive(Serialize, ToSchema)]

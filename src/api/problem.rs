@@ -132,13 +132,7 @@ impl From<&Failure> for RunError {
 
 /// A problem document.
 #[derive(Serialize, ToSchema)]
-#[schema(as = Problem, example = json!({
-    "type": "urn:strandline:problem:field-invalid", "title": "A field is not valid", "status": 422,
-    "detail": "window_start: \"2025-07-29\" is a date without a time; write it as in 2025-07-29T00:00:00Z",
-    "code": "FIELD_INVALID", "retryable": false, "request_id": "0198c0de-7a61-7000-8000-000000000000",
-    "errors": [{"pointer": "/window_start", "code": "FIELD_INVALID",
-        "detail": "\"2025-07-29\" is a date without a time; write it as in 2025-07-29T00:00:00Z"}],
-}))]
+#[schema(as = Problem)]
 pub struct ProblemDocument<'a> {
     /// Names the kind of problem; the same for all problems with the same code.
     #[serde(rename = "type")]
@@ -146,6 +140,7 @@ pub struct ProblemDocument<'a> {
     /// What is always the same about this kind of problem.
     title: &'a str,
     /// The HTTP status.
+    #[schema(minimum = 400, maximum = 599)]
     status: u16,
     /// One line that tells the whole cause and the fix.
     detail: &'a str,
@@ -160,6 +155,7 @@ pub struct ProblemDocument<'a> {
     errors: &'a [FieldProblem],
     /// Why the run failed, with `SNAPSHOT_FAILED`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     error: Option<&'a RunError>,
 }
 
@@ -254,7 +250,13 @@ impl Problem {
             response.append_header((header::WWW_AUTHENTICATE, basic));
         }
         response.insert_header((header::CACHE_CONTROL, "no-store"));
-        let document = ProblemDocument {
+        let body = serde_json::to_string(&self.document(request_id)).unwrap_or_default();
+        response.content_type("application/problem+json").body(body + "\n")
+    }
+
+    /// The document, with the request's id.
+    pub fn document<'a>(&'a self, request_id: &'a str) -> ProblemDocument<'a> {
+        ProblemDocument {
             type_: format!(
                 "urn:strandline:problem:{}",
                 self.code.as_str().to_ascii_lowercase().replace('_', "-")
@@ -271,9 +273,7 @@ impl Problem {
             request_id,
             errors: &self.errors,
             error: self.run_error.as_deref(),
-        };
-        let body = serde_json::to_string(&document).unwrap_or_default();
-        response.content_type("application/problem+json").body(body + "\n")
+        }
     }
 }
 

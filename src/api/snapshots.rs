@@ -9,9 +9,9 @@ use super::ApiState;
 use super::auth::Caller;
 use super::outcome::{self, Expect, has_ended};
 use super::params::{Params, encode_cursor, snapshot_id};
-use super::plan::Plan;
-use super::problem::{Problem, ProblemCode, ProblemDocument};
-use super::views::{self, Page, Snapshot, eta_seconds, snapshot_path};
+use super::plan::{PLAN_MEDIA_TYPE, Plan};
+use super::problem::{Problem, ProblemCode};
+use super::views::{Page, Snapshot, eta_seconds, snapshot_path};
 use crate::db::{self, SnapshotFilter, SnapshotRow};
 use crate::fault::{self, Fault};
 use crate::metrics;
@@ -20,33 +20,20 @@ use crate::snapshot::{Completeness, RequestAction, State};
 /// The longest that a caller is told to wait before it asks again.
 const MAX_RETRY_AFTER_SECONDS: i64 = 60;
 
+/// Ask for a snapshot
+///
 /// Asks for a snapshot of a topic and a window. The request is its own key: sent again, it
-/// is the same snapshot, whatever state that is in, and never a conflict.
+/// is the same snapshot, whatever state that is in, and never a conflict. Kafka is not asked,
+/// but for a dry run: a topic that does not exist fails the run.
 #[utoipa::path(
     tag = "snapshots",
     operation_id = "createSnapshot",
-    summary = "Ask for a snapshot",
-    params(
-        ("wait" = Option<u32>, Query, description = "Seconds to hold the answer until the snapshot has ended; also as `Prefer: wait=30`"),
-        ("expect" = Option<String>, Query, description = "`succeeded`, `settled` or `sealed`: the status tells the outcome, after the longest wait if `wait` is not given"),
-        ("dry_run" = Option<bool>, Query, description = "Ask Kafka, answer with the plan, and make nothing"),
-        ("Prefer" = Option<String>, Header, description = "`wait=30`, as the parameter `wait`"),
-    ),
-    request_body(content((views::SnapshotRequest = "application/json"), (views::SnapshotRequest = "application/x-www-form-urlencoded"))),
+    // In three forms: `document::requests` has them.
+    request_body = String,
     responses(
-        (status = 200, description = "Nothing is left to do, or it ended within the wait; with `dry_run`, a `Plan` instead", body = Snapshot),
-        (status = 202, description = "Accepted, or in progress already", body = Snapshot,
-            headers(("Location" = String, description = "Path of the snapshot"), ("Retry-After" = u32, description = "Seconds until it is worth asking"))),
-        (status = 400, description = "Not JSON, or a bad parameter", body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = 403, description = "Not allowed", body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = 409, description = "It failed (only with `expect`)", body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = 410, description = "It was cancelled (only with `expect`)", body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = 413, description = "The body is too large", body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = 415, description = "The body's type is not read", body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = 422, description = "A field is bad", body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = 429, description = "The queue is full", body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = 503, description = "The database is away, or this replica is stopping", body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = 504, description = "Not ready within the time (only with `expect`)", body = ProblemDocument<'static>, content_type = "application/problem+json"),
+        (status = 200, description = "Nothing is left to do, or it ended within the wait; with `dry_run`, a `Plan` instead",
+            content((Snapshot = "application/json"), (Plan = "application/vnd.strandline.plan+json"))),
+        (status = 202, description = "Accepted, or in progress already", body = Snapshot),
     ),
 )]
 #[post("/v1/snapshots")]
@@ -67,7 +54,9 @@ pub(super) async fn create_snapshot(
     caller.check_topic(&wanted.topic)?;
     if dry_run == Some(true) {
         let plan = state.kafka.dry_run(&wanted).await?;
-        return Ok(json(&mut HttpResponse::Ok(), &Plan::new(&wanted, &plan)));
+        let mut response = json(&mut HttpResponse::Ok(), &Plan::new(&wanted, &plan));
+        response.headers_mut().insert(header::CONTENT_TYPE, PLAN_MEDIA_TYPE);
+        return Ok(response);
     }
     let asked = db::request_snapshot(&state.db, &wanted, Uuid::now_v7(), &state.queue).await;
     let (mut row, action) = asked.inspect_err(|_| metrics::request("rejected"))?;
@@ -98,25 +87,15 @@ pub(super) async fn create_snapshot(
     Ok(json(&mut response, &Snapshot::from(&row)))
 }
 
+/// Bring a snapshot up to date
+///
 /// Plans and runs a snapshot once more, whatever its state; joins a run that is under way.
 #[utoipa::path(
     tag = "snapshots",
     operation_id = "refreshSnapshot",
-    summary = "Bring a snapshot up to date",
-    params(
-        ("id" = String, Path, description = "Id of the snapshot"),
-        ("wait" = Option<u32>, Query, description = "Seconds to hold the answer until the snapshot has ended; also as `Prefer: wait=30`"),
-        ("Prefer" = Option<String>, Header, description = "`wait=30`, as the parameter `wait`"),
-    ),
     responses(
         (status = 200, description = "It ended within the wait", body = Snapshot),
-        (status = 202, description = "Accepted, or in progress already", body = Snapshot,
-            headers(("Location" = String, description = "Path of the snapshot"), ("Retry-After" = u32, description = "Seconds until it is worth asking"))),
-        (status = 400, description = "A bad parameter", body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = 403, description = "Not allowed", body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = 404, description = "No such snapshot", body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = 429, description = "The queue is full", body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = 503, description = "The database is away, or this replica is stopping", body = ProblemDocument<'static>, content_type = "application/problem+json"),
+        (status = 202, description = "Accepted, or in progress already", body = Snapshot),
     ),
 )]
 #[post("/v1/snapshots/{id}/refresh")]
@@ -186,23 +165,15 @@ pub(super) fn json(
     }
 }
 
+/// Get a snapshot
+///
 /// Looks a snapshot up, whatever its state.
 #[utoipa::path(
     tag = "snapshots",
     operation_id = "getSnapshot",
-    summary = "A snapshot",
-    params(
-        ("id" = String, Path, description = "Id of the snapshot"),
-        ("wait" = Option<u32>, Query, description = "Seconds to hold the answer until the snapshot has ended; also as `Prefer: wait=30`"),
-        ("Prefer" = Option<String>, Header, description = "`wait=30`, as the parameter `wait`"),
-        ("If-None-Match" = Option<String>, Header, description = "The `ETag` of an earlier answer"),
-    ),
     responses(
-        (status = 200, description = "The snapshot", body = Snapshot, headers(("ETag" = String, description = "Changes with the document"))),
+        (status = 200, description = "The snapshot", body = Snapshot),
         (status = 304, description = "The document has not changed"),
-        (status = 400, description = "A bad parameter", body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = 404, description = "No such snapshot", body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = 503, description = "The database is away, or this replica is stopping", body = ProblemDocument<'static>, content_type = "application/problem+json"),
     ),
 )]
 #[get("/v1/snapshots/{id}")]
@@ -244,24 +215,14 @@ pub(super) fn not_found(id: Uuid) -> Problem {
     Problem::new(ProblemCode::NotFound, format!("there is no snapshot {id}"))
 }
 
+/// Get a snapshot, once it has succeeded
+///
 /// The state as a status code, for sensors and `curl --fail`.
 #[utoipa::path(
     tag = "snapshots",
     operation_id = "getSnapshotResult",
-    summary = "A snapshot, once it has succeeded",
-    params(
-        ("id" = String, Path, description = "Id of the snapshot"),
-        ("wait" = Option<u32>, Query, description = "Seconds to hold the answer until it is there; also as `Prefer: wait=30`"),
-        ("expect" = Option<String>, Query, description = "`succeeded` (the default), `settled` or `sealed`"),
-        ("Prefer" = Option<String>, Header, description = "`wait=30`, as the parameter `wait`"),
-    ),
     responses(
         (status = 200, description = "It succeeded", body = Snapshot),
-        (status = 400, description = "A bad parameter", body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = 404, description = "Not yet (`NOT_READY`), or no such snapshot (`NOT_FOUND`)", body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = 409, description = "It failed", body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = 410, description = "It was cancelled", body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = 503, description = "The database is away, or this replica is stopping", body = ProblemDocument<'static>, content_type = "application/problem+json"),
     ),
 )]
 #[get("/v1/snapshots/{id}/result")]
@@ -288,19 +249,17 @@ pub(super) async fn get_snapshot_result(
     Ok(json(&mut HttpResponse::Ok(), &Snapshot::from(&row)))
 }
 
+/// Cancel a snapshot
+///
 /// Cancels the run that is open, whatever phase it is in.
 #[utoipa::path(
     tag = "snapshots",
     operation_id = "cancelSnapshot",
-    summary = "Cancel a snapshot's run",
     description = "What is stored stays, and the same request, sent again, goes on from there.",
     params(("id" = String, Path, description = "Id of the snapshot")),
     responses(
         (status = 200, description = "It had ended already", body = Snapshot),
         (status = 202, description = "It is cancelled", body = Snapshot),
-        (status = 400, description = "A bad parameter", body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = 404, description = "No such snapshot", body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = 503, description = "The database is away, or this replica is stopping", body = ProblemDocument<'static>, content_type = "application/problem+json"),
     ),
 )]
 #[post("/v1/snapshots/{id}/cancel")]
@@ -327,26 +286,14 @@ pub(super) async fn cancel_snapshot(
     ))
 }
 
+/// List snapshots
+///
 /// Lists snapshots, newest first.
 #[utoipa::path(
     tag = "snapshots",
     operation_id = "listSnapshots",
-    summary = "Snapshots, newest first",
-    params(
-        ("cluster" = Option<String>, Query, description = "Of this cluster"),
-        ("topic" = Option<String>, Query, description = "Of this topic"),
-        ("state" = Option<Vec<String>>, Query, description = "In any of these states; repeatable"),
-        ("completeness" = Option<String>, Query, description = "`provisional`, `settled` or `sealed`"),
-        ("window_from" = Option<String>, Query, description = "Windows that end after this time"),
-        ("window_to" = Option<String>, Query, description = "Windows that start before this time"),
-        ("label" = Option<Vec<String>>, Query, description = "`key:value`; repeatable, all must match"),
-        ("limit" = Option<i64>, Query, description = "At most this many; 50 by default, 200 at most"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
-    ),
     responses(
         (status = 200, description = "A page", body = Page<Snapshot>),
-        (status = 400, description = "A bad parameter", body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = 503, description = "The database is away, or this replica is stopping", body = ProblemDocument<'static>, content_type = "application/problem+json"),
     ),
 )]
 #[get("/v1/snapshots")]

@@ -4,7 +4,7 @@ use actix_web::{HttpResponse, get, web};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::problem::{Problem, ProblemCode, ProblemDocument};
+use super::problem::{Problem, ProblemCode};
 use super::snapshots::json;
 use super::{ApiState, Version};
 use crate::db::{self, SchemaState};
@@ -17,14 +17,14 @@ struct Health {
     status: &'static str,
 }
 
-/// Which Strandline this is.
+/// Get the versions
+///
+/// Tells which Strandline, librdkafka and database schema this is.
 #[utoipa::path(
     tag = "system",
     operation_id = "getVersion",
-    summary = "Versions of Strandline, librdkafka and the database schema",
     responses(
         (status = 200, description = "The versions", body = Version),
-        (status = 503, description = "Stopping", body = ProblemDocument<'static>, content_type = "application/problem+json"),
     ),
 )]
 #[get("/v1/version")]
@@ -32,11 +32,12 @@ pub(super) async fn get_version(state: web::Data<ApiState>) -> HttpResponse {
     json(&mut HttpResponse::Ok(), &state.version)
 }
 
+/// Is the process alive?
+///
 /// Whether the process is alive. Touches nothing.
 #[utoipa::path(
     tag = "system",
     operation_id = "getLivez",
-    summary = "Is the process alive?",
     responses((status = 200, description = "It is", body = Health)),
 )]
 #[get("/livez")]
@@ -44,15 +45,15 @@ pub(super) async fn livez() -> HttpResponse {
     HttpResponse::Ok().json(Health { status: "ok" })
 }
 
+/// Can it serve?
+///
 /// Whether it can serve: Postgres answers, its schema is current, and the replica is not
 /// stopping. Kafka is not needed: a broker's outage must not take every replica away.
 #[utoipa::path(
     tag = "system",
     operation_id = "getReadyz",
-    summary = "Can it serve?",
     responses(
         (status = 200, description = "It can", body = Health),
-        (status = 503, description = "Not now", body = ProblemDocument<'static>, content_type = "application/problem+json"),
     ),
 )]
 #[get("/readyz")]
@@ -72,11 +73,12 @@ pub(super) async fn readyz(state: web::Data<ApiState>) -> Result<HttpResponse, P
     }
 }
 
+/// Get the metrics
+///
 /// Metrics in the text format of Prometheus.
 #[utoipa::path(
     tag = "system",
     operation_id = "getMetrics",
-    summary = "Metrics for Prometheus",
     responses((status = 200, description = "The metrics", content_type = "text/plain", body = String)),
 )]
 #[get("/metrics")]

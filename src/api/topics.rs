@@ -9,7 +9,7 @@ use super::ApiState;
 use super::auth::Caller;
 use super::kafka::topic_in_path;
 use super::params::{Params, encode_cursor};
-use super::problem::{Problem, ProblemDocument};
+use super::problem::Problem;
 use super::snapshots::json;
 use super::views::{File, Page};
 use crate::db::{self, TopicFileRow, TopicPlace};
@@ -64,19 +64,14 @@ pub struct Topic {
     newest_window_end: Option<Timestamp>,
 }
 
+/// List the topics that may be snapshot
+///
 /// Lists the topics that may be snapshot, by name, with what there is of each.
 #[utoipa::path(
     tag = "topics",
     operation_id = "listTopics",
-    summary = "The topics that may be snapshot",
-    params(
-        ("limit" = Option<i64>, Query, description = "At most this many; 50 by default, 200 at most"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
-    ),
     responses(
         (status = 200, description = "A page", body = Page<Topic>),
-        (status = 400, description = "A bad parameter", body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = 503, description = "Kafka or the database is away, or this replica is stopping", body = ProblemDocument<'static>, content_type = "application/problem+json"),
     ),
 )]
 #[get("/v1/topics")]
@@ -87,7 +82,7 @@ pub(super) async fn list_topics(
 ) -> Result<HttpResponse, Problem> {
     let params = Params::read(&request, &["limit", "cursor"])?;
     let limit = params.limit()?;
-    let after = params.cursor(|text| Some(text.to_owned()))?;
+    let after = params.cursor(|name| (!name.is_empty()).then(|| name.to_owned()))?;
     let most = usize::try_from(limit + 1).unwrap_or(usize::MAX);
     let facts = state.kafka.topics(caller.grant().clone(), after, most).await?;
     let names: Vec<&str> = facts.iter().map(|topic| topic.topic.as_str()).collect();
@@ -140,21 +135,14 @@ pub struct PartitionOffsets {
     offset: Option<i64>,
 }
 
+/// Get watermarks and the boundary of a time
+///
 /// Asks Kafka where a topic's partitions begin and end, and for the boundary of a time.
 #[utoipa::path(
     tag = "topics",
     operation_id = "getTopicOffsets",
-    summary = "Watermarks and the boundary of a time",
-    params(
-        ("topic" = String, Path, description = "Name of the topic"),
-        ("at" = String, Query, description = "The time"),
-    ),
     responses(
         (status = 200, description = "The offsets", body = TopicOffsets),
-        (status = 400, description = "A bad parameter", body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = 403, description = "Not allowed", body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = 404, description = "No such topic", body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = 503, description = "Kafka is away, or this replica is stopping", body = ProblemDocument<'static>, content_type = "application/problem+json"),
     ),
 )]
 #[get("/v1/topics/{topic}/offsets")]
@@ -198,25 +186,15 @@ pub struct TopicFile {
     snapshot_id: Uuid,
 }
 
+/// List the files of a topic by the time of their events
+///
 /// Lists every stored file, of all incarnations of the topic, that can hold an event whose
 /// own timestamp is in `[from, to)`. Filter its rows on the column `timestamp`.
 #[utoipa::path(
     tag = "topics",
     operation_id = "listTopicFiles",
-    summary = "The files of a topic, by the time of their events",
-    params(
-        ("topic" = String, Path, description = "Name of the topic"),
-        ("from" = Option<String>, Query, description = "Events at or after this time"),
-        ("to" = Option<String>, Query, description = "Events before this time"),
-        ("limit" = Option<i64>, Query, description = "At most this many; 50 by default, 200 at most"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
-    ),
     responses(
         (status = 200, description = "A page", body = Page<TopicFile>),
-        (status = 400, description = "A bad parameter", body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = 403, description = "Not allowed", body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = 404, description = "No such topic", body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = 503, description = "The database is away, or this replica is stopping", body = ProblemDocument<'static>, content_type = "application/problem+json"),
     ),
 )]
 #[get("/v1/topics/{topic}/files")]

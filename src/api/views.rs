@@ -66,36 +66,6 @@ pub enum OnLossSchema {
     Fail,
 }
 
-/// What may be asked for.
-#[derive(Serialize, ToSchema)]
-#[schema(example = json!({
-    "topic": "orders", "window_start": "2025-07-29T00:00:00Z",
-    "window_end": "2025-07-30T00:00:00Z", "labels": {"dag_id": "orders_daily"},
-}))]
-#[serde(deny_unknown_fields)]
-pub struct SnapshotRequest {
-    /// The topic: 1 to 249 characters of `a-z A-Z 0-9 . _ -`, not beginning with `__`.
-    #[schema(min_length = 1, max_length = 249, pattern = "^[a-zA-Z0-9._-]+$")]
-    topic: String,
-    /// First moment of the window: RFC 3339 with a zone; `T` or a space in between; what is
-    /// finer than a millisecond is cut off.
-    window_start: String,
-    /// First moment after the window; may be in the future.
-    window_end: String,
-    /// What is taken.
-    #[schema(value_type = Option<CaptureSchema>, default = "events", nullable = false)]
-    capture: Option<String>,
-    /// What lost offsets mean; of a later request, it replaces the earlier one.
-    #[schema(value_type = Option<OnLossSchema>, default = "report", nullable = false)]
-    on_loss: Option<String>,
-    /// Name of the Kafka cluster.
-    #[schema(default = "default", nullable = false)]
-    cluster: Option<String>,
-    /// Labels, at most 32; of a later request, they replace the earlier ones.
-    #[schema(nullable = false)]
-    labels: Option<BTreeMap<String, String>>,
-}
-
 /// One topic, one window, and everything known about it.
 #[derive(Serialize, ToSchema)]
 pub struct Snapshot {
@@ -186,7 +156,7 @@ pub struct ProgressView {
 
 /// What a snapshot holds and lacks, over all its runs.
 #[derive(Serialize, ToSchema)]
-#[schema(as = Result)]
+#[schema(as = SnapshotResult)]
 pub struct ResultView {
     /// Events of the window that are stored.
     records: i64,
@@ -306,6 +276,7 @@ pub(super) fn eta_seconds(state: State, row: &ProgressRow) -> Option<i64> {
 
 /// One partition of a snapshot.
 #[derive(Serialize, ToSchema)]
+#[schema(as = SnapshotPartition)]
 pub struct Partition {
     /// Number of the partition.
     partition: i32,
@@ -365,6 +336,7 @@ impl From<&PartitionRow> for Partition {
 
 /// A file that holds events of a snapshot.
 #[derive(Serialize, ToSchema)]
+#[schema(as = SnapshotFile)]
 pub struct File {
     /// Full URL of the object.
     #[schema(example = "file:///var/lib/strandline/files/default/orders/…/….parquet")]
