@@ -5,6 +5,7 @@
 #   scripts/install.sh --check   only says what is missing
 #   scripts/install.sh --go      also Go, which builds the tests' S3 server (see minio.sh)
 #   scripts/install.sh --bench   also what the benchmarks measure with
+#   scripts/install.sh --clients also what clients in other languages are made with
 #
 # Does nothing, and quickly, when nothing is missing. Elsewhere it prints what to
 # install and exits with 1. Rust itself is never installed, only asked for.
@@ -12,7 +13,7 @@
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 case ${1:-} in
-  '' | --check | --go | --bench) ;;
+  '' | --check | --go | --bench | --clients) ;;
   *) usage "${BASH_SOURCE[0]}"; exit 2 ;;
 esac
 
@@ -57,6 +58,11 @@ find_missing() { # the script's option
   find_java >/dev/null || need "a Java runtime, 17 or newer (for the local Kafka)" JRE
   have mvn || need "Maven (fetches Kafka's jars)" maven
   [ "$1" != --go ] || have go || need "Go (builds the tests' S3 server)" golang-go
+  if [ "$1" = --clients ]; then
+    have go || need "Go (for a client in Go)" golang-go
+    has_node && have npm || need "Node.js 20 or newer, with npm (for a client in TypeScript)" nodejs npm
+    has_venv || need "Python 3 with venv (for clients in Python)" python3 python3-venv
+  fi
   [ "$1" != --bench ] || have kcat || need "kcat (reads topics, to compare with)" kcat
   [ "$1" != --bench ] || has_venv || need "Python 3 with venv (runs benchmarks)" python3 python3-venv
   [ "$1" != --bench ] || have wrk || need "wrk (sends requests as fast as they are answered)" wrk
@@ -66,6 +72,8 @@ find_missing() { # the script's option
 has_library() {
   if have pkg-config; then pkg-config --exists "$1"; else [ -e "/usr/include/${1/openssl/openssl/ssl}.h" ]; fi
 }
+
+has_node() { have node && node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)'; }
 
 has_venv() { have python3 && python3 -c 'import ensurepip, venv' 2>/dev/null; }
 

@@ -141,6 +141,23 @@ find_postgres() {
   echo "$bin"
 }
 
+# find_go MINOR NEWER: sets GO to one of version 1.MINOR or later; where there is only an
+# earlier one, that fetches NEWER. Modules and objects go to the folders of the environment.
+find_go() {
+  local minor toolchain
+  GO=$(command -v go)
+  minor=$("$GO" version | sed -n 's/^go version go1\.\([0-9]*\).*/\1/p')
+  [ "${minor:-0}" -lt "$1" ] || return 0
+  toolchain=$("$GO" mod download -json "golang.org/toolchain@v0.0.1-$2.$("$GO" env GOOS)-$("$GO" env GOARCH)" |
+    sed -n 's/.*"Dir": "\(.*\)".*/\1/p')
+  [ -d "$toolchain" ] || return 1
+  # What a module brings is not executable.
+  chmod -R u+w "$toolchain"
+  chmod u+x "$toolchain"/bin/* "$toolchain"/pkg/tool/*/*
+  GO=$toolchain/bin/go
+  export GOROOT=$toolchain
+}
+
 # --- tests -----------------------------------------------------------------------
 
 # count_tests FILE: passed and failed, of all that `cargo test` printed into the file.

@@ -36,24 +36,8 @@ GO_NEWER=go1.24.13 # what is fetched where there is only an older one
 export MINIO_ROOT_USER=strandline MINIO_ROOT_PASSWORD=strandline-secret
 export MINIO_BROWSER=off MINIO_UPDATE=off MINIO_CALLHOME_ENABLE=off
 
-# find_go: sets GO. Modules and objects go to the folders of the environment.
-find_go() {
-  local minor toolchain
-  GO=$(command -v go)
-  minor=$("$GO" version | sed -n 's/^go version go1\.\([0-9]*\).*/\1/p')
-  [ "${minor:-0}" -lt "$GO_MINOR" ] || return 0
-  toolchain=$("$GO" mod download -json "golang.org/toolchain@v0.0.1-$GO_NEWER.$("$GO" env GOOS)-$("$GO" env GOARCH)" |
-    sed -n 's/.*"Dir": "\(.*\)".*/\1/p')
-  [ -d "$toolchain" ] || return 1
-  # What a module brings is not executable.
-  chmod -R u+w "$toolchain"
-  chmod u+x "$toolchain"/bin/* "$toolchain"/pkg/tool/*/*
-  GO=$toolchain/bin/go
-  export GOROOT=$toolchain
-}
-
 build() {
-  find_go || return 1
+  find_go "$GO_MINOR" "$GO_NEWER" || return 1
   CGO_ENABLED=0 GOTOOLCHAIN=local GOBIN=$1 "$GO" install -trimpath -ldflags '-s -w' \
     "github.com/minio/minio@$VERSION"
 }
