@@ -1,0 +1,270 @@
+"""What goes wrong: slow snapshots, restarts, errors, and people who end tasks."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from datetime import datetime, timezone
+
+import pytest
+
+from harness.airflow import Airflow
+from harness.processes import eventually, session
+from harness.strandline import Strandline, Window, hour
+
+WAYS = ("case_http", "case_operator", "case_deferrable")
+
+
+def trigger_all(airflow: Airflow, windows: dict[str, Window]) -> dict[str, str]:
+    """Start a run of each DAG."""
+    return {dag_id: airflow.trigger(dag_id, window.conf()) for dag_id, window in windows.items()}
+
+
+def check(strandline: Strandline, window: Window, runs: int = 1) -> None:
+    """There is one snapshot, it has all events of the window, and took so many runs."""
+    snapshot = strandline.the_snapshot(window)
+    assert snapshot["state"] == "succeeded"
+    assert snapshot["result"]["records"] == window.events() > 0
+    assert snapshot["run"] == runs
+
+
+def test_a_snapshot_that_takes_a_minute(airflow: Airflow, strandline: Strandline) -> None:
+    windows = {dag_id: hour(13, 12 + n) for n, dag_id in enumerate(WAYS)}
+    with strandline.held_up():
+        runs = trigger_all(airflow, windows)
+        for window in windows.values():
+            strandline.eventually(window, "queued")
+        airflow.until_task("case_deferrable", runs["case_deferrable"], "deferred")
+        minute = time.monotonic() + 60
+        eventually(lambda: time.monotonic() > minute, "a minute is over", 90)
+        for dag_id in ("case_http", "case_operator"):
+            assert airflow.task(dag_id, runs[dag_id])["state"] == "running"
+    for dag_id, window in windows.items():
+        airflow.until_ended(dag_id, runs[dag_id], "success")
+        assert airflow.task(dag_id, runs[dag_id])["try_number"] == 1
+        check(strandline, window)
+
+
+@pytest.mark.parametrize(("how", "first_hour"), [(signal.SIGTERM, 12), (signal.SIGKILL, 16)])
+def test_strandline_restarts(
+    airflow: Airflow, strandline: Strandline, how: signal.Signals, first_hour: int
+) -> None:
+    windows = {dag_id: hour(14, first_hour + n) for n, dag_id in enumerate(WAYS)}
+    with strandline.held_up():
+        runs = trigger_all(airflow, windows)
+        for window in windows.values():
+            strandline.eventually(window, "queued")
+        airflow.until_task("case_deferrable", runs["case_deferrable"], "deferred")
+        strandline.restart_api(how)
+        # Until HttpOperator has met an address where nobody is, which takes it a try.
+        airflow.until_task("case_http", runs["case_http"], "up_for_retry")
+        strandline.start_api()
+    for dag_id, window in windows.items():
+        airflow.until_ended(dag_id, runs[dag_id], "success")
+        check(strandline, window)
+    # The provider's tasks do not even need another try.
+    for dag_id in ("case_operator", "case_deferrable"):
+        assert airflow.task(dag_id, runs[dag_id])["try_number"] == 1
+    log = airflow.log("case_operator", runs["case_operator"])
+    assert any("no answer from" in line and "asking again in" in line for line in log), log
+
+
+def test_the_triggerer_restarts(airflow: Airflow, strandline: Strandline) -> None:
+    window = hour(15, 12)
+    with strandline.held_up():
+        run = airflow.trigger("case_deferrable", window.conf())
+        airflow.until_task("case_deferrable", run, "deferred")
+        triggerer = airflow.parts["triggerer"]
+        triggerer.stop()
+        triggerer.start()
+        # It must not be taken for a person who ends the task.
+        assert strandline.the_snapshot(window)["state"] == "queued"
+    airflow.until_ended("case_deferrable", run, "success")
+    assert airflow.task("case_deferrable", run)["try_number"] == 1
+    check(strandline, window)
+
+
+def test_a_try_that_dies_is_followed_by_one_that_joins(
+    airflow: Airflow, strandline: Strandline
+) -> None:
+    window = hour(15, 13)
+    with strandline.held_up():
+        run = airflow.trigger("case_operator", window.conf())
+        strandline.eventually(window, "queued")
+        eventually(lambda: task_process(airflow), "the task's process is seen")
+        os.kill(task_process(airflow), signal.SIGKILL)
+        eventually(
+            lambda: airflow.task("case_operator", run)["try_number"] == 2
+            and airflow.task("case_operator", run)["state"] == "running",
+            "a second try runs",
+            60,
+        )
+    airflow.until_ended("case_operator", run, "success")
+    check(strandline, window)
+
+
+def task_process(airflow: Airflow) -> int:
+    """The process that runs the only task there is: the last descendant of the scheduler."""
+    return max(session(airflow.parts["scheduler"].pid()))
+
+
+@pytest.mark.parametrize("dag_id", ["case_http_once", "case_operator", "case_deferrable"])
+def test_one_line_of_the_log_tells_why_it_failed(
+    airflow: Airflow, strandline: Strandline, dag_id: str
+) -> None:
+    topic = f"no-such-topic-{dag_id}"
+    run = airflow.trigger(dag_id, hour(15, 14).conf(topic))
+    airflow.until_ended(dag_id, run, "failed")
+    # What another try can't mend gets none from the provider, whatever `retries` says.
+    assert airflow.task(dag_id, run)["try_number"] == 1
+    assert strandline.the_snapshot(hour(15, 14), topic)["state"] == "failed"
+    lines = [line for line in airflow.log(dag_id, run) if "TOPIC_NOT_FOUND" in line]
+    assert any("failed: TOPIC_NOT_FOUND: " in line and topic in line for line in lines), lines
+    assert all(line.startswith("error ") and "\n" not in line for line in lines), lines
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "conf", "cause"),
+    [
+        ("case_operator", {}, "this run has no data interval, as it was started by hand"),
+        ("case_operator", {"window_start": "2013-01-01T00:00:00Z"}, "go together"),
+        (
+            "case_operator",
+            {"window_start": "2013-01-01", "window_end": "2013-01-02"},
+            "(422 ",
+        ),
+        ("case_operator", {"expect": "perfect"} | hour(1, 12).conf(), "expect is 'perfect'"),
+        (
+            "case_http_once",
+            {"window_start": "2013-01-01T00:00:00Z", "window_end": "2013-01-01T00:00:00Z"},
+            "CronDataIntervalTimetable",
+        ),
+        (
+            "case_operator",
+            {"connection": "strandline_nowhere"} | hour(1, 12).conf(),
+            "no answer from http://127.0.0.1:",
+        ),
+        (
+            "case_operator",
+            {"connection": "strandline_wrong_token"} | hour(1, 12).conf(),
+            "UNAUTHENTICATED: ",
+        ),
+    ],
+)
+def test_mistakes_are_told_in_one_line(
+    airflow: Airflow, dag_id: str, conf: dict[str, str], cause: str
+) -> None:
+    run = airflow.trigger(dag_id, conf)
+    airflow.until_task(dag_id, run, "failed")
+    log = airflow.log(dag_id, run)
+    assert any(line.startswith("error ") and cause in line for line in log), log
+    assert not any("a-wrong-token" in line for line in log)
+
+
+def test_the_empty_interval_of_a_cron_schedule_is_explained(airflow: Airflow) -> None:
+    airflow.unpause("case_cron")
+    eventually(lambda: airflow.runs("case_cron"), "a scheduled run")
+    run = airflow.runs("case_cron")[0]["dag_run_id"]
+    airflow.until_ended("case_cron", run, "failed")
+    assert airflow.task("case_cron", run)["try_number"] == 1
+    lines = airflow.log("case_cron", run)
+    assert any("is empty" in line and "CronDataIntervalTimetable" in line for line in lines), lines
+
+
+@pytest.mark.parametrize(("dag_id", "number"), [("case_operator", 15), ("case_deferrable", 16)])
+def test_who_marks_a_task_as_failed_cancels_its_snapshot(
+    airflow: Airflow, strandline: Strandline, dag_id: str, number: int
+) -> None:
+    window = hour(15, number)
+    with strandline.held_up():
+        run = airflow.trigger(dag_id, window.conf())
+        strandline.eventually(window, "queued")
+        if dag_id == "case_deferrable":
+            airflow.until_task(dag_id, run, "deferred")
+        airflow.set_task(dag_id, run, "failed")
+        strandline.eventually(window, "cancelled")
+    # Cleared, it goes on: the same snapshot, another run.
+    airflow.clear(dag_id, run)
+    airflow.until_ended(dag_id, run, "success")
+    check(strandline, window, runs=2)
+
+
+def test_nothing_is_cancelled_if_that_is_not_wanted(
+    airflow: Airflow, strandline: Strandline
+) -> None:
+    window = hour(15, 17)
+    with strandline.held_up():
+        run = airflow.trigger("case_no_cancel", window.conf())
+        strandline.eventually(window, "queued")
+        airflow.set_task("case_no_cancel", run, "failed")
+        eventually(
+            lambda: len(airflow.log("case_no_cancel", run)) > 0
+            and airflow.task("case_no_cancel", run)["state"] == "failed",
+            "the task has ended",
+        )
+    strandline.eventually(window, "succeeded")
+    check(strandline, window)
+
+
+@pytest.mark.parametrize(("dag_id", "number"), [("case_operator", 18), ("case_deferrable", 19)])
+def test_a_task_that_is_cleared_while_it_waits(
+    airflow: Airflow, strandline: Strandline, dag_id: str, number: int
+) -> None:
+    window = hour(15, number)
+    with strandline.held_up():
+        run = airflow.trigger(dag_id, window.conf())
+        strandline.eventually(window, "queued")
+        if dag_id == "case_deferrable":
+            airflow.until_task(dag_id, run, "deferred")
+        airflow.clear(dag_id, run)
+        eventually(
+            lambda: airflow.task(dag_id, run)["try_number"] >= 2
+            and airflow.task(dag_id, run)["state"] in ("running", "deferred"),
+            "another try waits",
+        )
+    airflow.until_ended(dag_id, run, "success")
+    assert strandline.the_snapshot(window)["state"] == "succeeded"
+
+
+def test_someone_else_cancels_the_snapshot(airflow: Airflow, strandline: Strandline) -> None:
+    window = hour(15, 20)
+    with strandline.held_up():
+        run = airflow.trigger("case_no_cancel", window.conf())
+        snapshot = strandline.eventually(window, "queued")
+        strandline.post(f"/v1/snapshots/{snapshot['id']}/cancel")
+        airflow.until_ended("case_no_cancel", run, "failed")
+    assert any("was cancelled" in line for line in airflow.log("case_no_cancel", run))
+
+
+def test_the_timeout_leaves_the_snapshot_alone(airflow: Airflow, strandline: Strandline) -> None:
+    window = hour(15, 21)
+    with strandline.held_up():
+        run = airflow.trigger("case_impatient", window.conf())
+        airflow.until_ended("case_impatient", run, "failed")
+        assert any("is still queued and goes on" in line for line in airflow.log("case_impatient", run))
+    strandline.eventually(window, "succeeded")
+
+
+def test_asking_without_waiting(airflow: Airflow, strandline: Strandline) -> None:
+    window = hour(15, 22)
+    with strandline.held_up():
+        run = airflow.trigger("case_ask_only", window.conf())
+        airflow.until_ended("case_ask_only", run, "success")
+        assert airflow.xcom("case_ask_only", run)["state"] == "queued"
+    strandline.eventually(window, "succeeded")
+    link = airflow.link("case_ask_only", run, "Strandline snapshot")
+    snapshot = strandline.the_snapshot(window)
+    assert link == f"https://strandline.example.com/v1/snapshots/{snapshot['id']}"
+
+
+@pytest.mark.parametrize("dag_id", ["case_http", "case_operator", "case_deferrable"])
+def test_settled_is_waited_for(airflow: Airflow, strandline: Strandline, dag_id: str) -> None:
+    now = datetime.now(timezone.utc).replace(microsecond=0)
+    window = Window(now)
+    window.start, window.end = now.replace(year=now.year - 1), now
+    run = airflow.trigger(dag_id, window.conf() | {"expect": "settled"})
+    strandline.eventually(window, "succeeded")
+    assert strandline.the_snapshot(window)["completeness"] == "provisional"
+    airflow.until_ended(dag_id, run, "success")
+    assert strandline.the_snapshot(window)["completeness"] == "settled"
