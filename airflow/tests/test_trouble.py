@@ -172,16 +172,18 @@ def test_the_empty_interval_of_a_cron_schedule_is_explained(airflow: Airflow) ->
     assert any("is empty" in line and "CronDataIntervalTimetable" in line for line in lines), lines
 
 
-@pytest.mark.parametrize(("dag_id", "number"), [("case_operator", 15), ("case_deferrable", 16)])
+@pytest.mark.parametrize(
+    ("dag_id", "how", "number"),
+    [("case_operator", "running", 15), ("case_deferrable", "deferred", 16)],
+)
 def test_who_marks_a_task_as_failed_cancels_its_snapshot(
-    airflow: Airflow, strandline: Strandline, dag_id: str, number: int
+    airflow: Airflow, strandline: Strandline, dag_id: str, how: str, number: int
 ) -> None:
     window = hour(15, number)
     with strandline.held_up():
         run = airflow.trigger(dag_id, window.conf())
         strandline.eventually(window, "queued")
-        if dag_id == "case_deferrable":
-            airflow.until_task(dag_id, run, "deferred")
+        airflow.until_it_waits(dag_id, run, how)
         airflow.set_task(dag_id, run, "failed")
         strandline.eventually(window, "cancelled")
     # Cleared, it goes on: the same snapshot, another run.
@@ -207,16 +209,18 @@ def test_nothing_is_cancelled_if_that_is_not_wanted(
     check(strandline, window)
 
 
-@pytest.mark.parametrize(("dag_id", "number"), [("case_operator", 18), ("case_deferrable", 19)])
+@pytest.mark.parametrize(
+    ("dag_id", "how", "number"),
+    [("case_operator", "running", 18), ("case_deferrable", "deferred", 19)],
+)
 def test_a_task_that_is_cleared_while_it_waits(
-    airflow: Airflow, strandline: Strandline, dag_id: str, number: int
+    airflow: Airflow, strandline: Strandline, dag_id: str, how: str, number: int
 ) -> None:
     window = hour(15, number)
     with strandline.held_up():
         run = airflow.trigger(dag_id, window.conf())
         strandline.eventually(window, "queued")
-        if dag_id == "case_deferrable":
-            airflow.until_task(dag_id, run, "deferred")
+        airflow.until_it_waits(dag_id, run, how)
         airflow.clear(dag_id, run)
         eventually(
             lambda: airflow.task(dag_id, run)["try_number"] >= 2

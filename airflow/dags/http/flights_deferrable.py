@@ -28,7 +28,7 @@ with DAG(
         task_id="snapshot",
         http_conn_id="strandline",
         deferrable=True,
-        # Airflow's asynchronous client gives up after 300 s, whatever the timeout.
+        # Airflow's asynchronous client gives up after 300 s.
         endpoint="v1/snapshots?wait=240",
         headers={"Content-Type": "application/json"},
         data=json.dumps(

@@ -100,7 +100,7 @@ class Airflow:
         """All runs of a DAG."""
         return self.get(f"/dags/{dag_id}/dagRuns", limit=100)["dag_runs"]
 
-    def until_ended(self, dag_id: str, run_id: str, state: str, seconds: float = 120) -> None:
+    def until_ended(self, dag_id: str, run_id: str, state: str, seconds: float = 240) -> None:
         """Wait for the end of a run, which must be this."""
         path = f"/dags/{dag_id}/dagRuns/{run_id}"
         eventually(
@@ -118,7 +118,7 @@ class Airflow:
         return self.get(f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}")
 
     def until_task(
-        self, dag_id: str, run_id: str, state: str, task_id: str = "snapshot", seconds: float = 90
+        self, dag_id: str, run_id: str, state: str, task_id: str = "snapshot", seconds: float = 180
     ) -> dict[str, Any]:
         """Wait until a task is in a state."""
         eventually(
@@ -128,6 +128,18 @@ class Airflow:
             lambda: str(self.task(dag_id, run_id, task_id)),
         )
         return self.task(dag_id, run_id, task_id)
+
+    def until_it_waits(self, dag_id: str, run_id: str, how: str) -> None:
+        """Wait until a task is `running`, or `deferred` and known to the triggerer.
+
+        A person who ends a task before the triggerer has it is not noticed by the trigger.
+        """
+        self.until_task(dag_id, run_id, how)
+        if how == "deferred":
+            eventually(
+                lambda: any("Waiting for snap" in line for line in self.log(dag_id, run_id)),
+                "the triggerer has the task",
+            )
 
     def set_task(self, dag_id: str, run_id: str, state: str, task_id: str = "snapshot") -> None:
         """Mark a task as a person does."""
@@ -266,4 +278,4 @@ def _line(record: dict[str, Any] | str) -> str:
         return record
     errors = record.get("error_detail") or []
     causes = "".join(f": {error.get('exc_type')}: {error.get('exc_value')}" for error in errors)
-    return f"{record.get('level', '')} {record.get('event', '')}{causes}"
+    return f"{record.get('level', '')} {record.get('event', '')}{causes}".rstrip()

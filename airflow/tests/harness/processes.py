@@ -98,7 +98,7 @@ def session(leader: int) -> list[int]:
 def eventually(
     condition: Callable[[], object],
     what: str,
-    seconds: float = 60,
+    seconds: float = 120,
     explain: Callable[[], str] = lambda: "",
 ) -> None:
     """Ask again and again until it is so."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
 from strandline_provider import answers
-from strandline_provider.answers import Document, StrandlineTimeout
+from strandline_provider.answers import Document, StrandlineFinalError, StrandlineTimeout
 from strandline_provider.assets.strandline import add_to_events
 from strandline_provider.hooks.strandline import StrandlineHook
 from strandline_provider.links.strandline import LINK_KEY, StrandlineSnapshotLink
@@ -109,7 +109,8 @@ class StrandlineSnapshotOperator(BaseOperator):
     def execute(self, context: Context) -> Document:
         """Ask for the snapshot, and wait for it here or in the triggerer."""
         if self.expect not in answers.EXPECTATIONS:
-            raise ValueError(f"expect is {self.expect!r}, not one of {answers.EXPECTATIONS}")
+            wanted = ", ".join(answers.EXPECTATIONS)
+            raise StrandlineFinalError(f"expect is {self.expect!r}, not one of {wanted}")
         self._hook = hook = StrandlineHook(self.strandline_conn_id)
         snapshot = hook.create_snapshot(self._request(context))
         self._snapshot_id = snapshot["id"]

@@ -61,6 +61,7 @@ class StrandlineSnapshotTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, then fire once: with the snapshot, or with why there is none."""
+        self.log.info("Waiting for snapshot %s", self.snapshot_id)
         try:
             await asyncio.sleep(_SHORTEST_DEFERRAL_SECONDS)
             yield TriggerEvent({"snapshot": await self._wait()})
