@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -30,7 +30,7 @@ def test_the_scheduler_asks_for_the_day_that_is_over(
     run = airflow.runs(dag_id)[0]
     assert run["run_type"] == "scheduled"
     airflow.until_ended(dag_id, run["dag_run_id"], "success")
-    now = datetime.now(timezone.utc)
+    now = datetime.now(UTC)
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
     snapshot = strandline.the_snapshot(Window(midnight - timedelta(days=1)))
     assert snapshot["result"]["records"] == 0
@@ -52,7 +52,12 @@ def test_a_run_for_a_past_day(
 
 @pytest.mark.parametrize(
     ("dag_id", "number"),
-    [("flights_daily", 0), ("snapshot_daily", 1), ("flights_on_demand", 2), ("snapshot_on_demand", 3)],
+    [
+        ("flights_daily", 0),
+        ("snapshot_daily", 1),
+        ("flights_on_demand", 2),
+        ("snapshot_on_demand", 3),
+    ],
 )
 def test_a_run_by_hand_without_a_data_interval(
     airflow: Airflow, strandline: Strandline, dag_id: str, number: int

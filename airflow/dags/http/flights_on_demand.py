@@ -1,6 +1,6 @@
 """Started by hand, or by another program, with a window: there is no schedule.
 
-    airflow dags trigger flights_on_demand --conf \
+airflow dags trigger flights_on_demand --conf \
         '{"window_start": "2013-01-12T00:00:00Z", "window_end": "2013-01-13T00:00:00Z"}'
 """
 

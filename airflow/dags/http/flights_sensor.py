@@ -1,4 +1,4 @@
-"""Ask, then wait without holding a worker: for long snapshots, with nothing but the HTTP provider."""
+"""Ask, then wait without holding a worker, with nothing but the HTTP provider."""
 
 import json
 from datetime import datetime, timedelta

@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 
 from airflow.sdk import DAG, task
 from airflow.timetables.interval import CronDataIntervalTimetable
+
 from strandline_provider.assets.strandline import create_asset
 from strandline_provider.operators.strandline import StrandlineSnapshotOperator
 

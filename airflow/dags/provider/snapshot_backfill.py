@@ -1,6 +1,6 @@
 """Catch up with the past: a run for each day since the start, a few at a time.
 
-    airflow backfill create --dag-id snapshot_backfill \
+airflow backfill create --dag-id snapshot_backfill \
         --from-date 2013-01-22 --to-date 2013-01-23 --reprocess-behavior completed
 """
 
@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from airflow.sdk import DAG
 from airflow.timetables.interval import CronDataIntervalTimetable
+
 from strandline_provider.operators.strandline import StrandlineSnapshotOperator
 
 with DAG(

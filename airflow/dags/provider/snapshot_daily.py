@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 
 from airflow.sdk import DAG, Param
 from airflow.timetables.interval import CronDataIntervalTimetable
+
 from strandline_provider.operators.strandline import StrandlineSnapshotOperator
 
 with DAG(

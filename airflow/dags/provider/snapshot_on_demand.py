@@ -1,12 +1,13 @@
 """Started by hand with a window; then waits, without holding a worker, until nothing can be added.
 
-    airflow dags trigger snapshot_on_demand --conf \
+airflow dags trigger snapshot_on_demand --conf \
         '{"window_start": "2013-01-12T00:00:00Z", "window_end": "2013-01-13T00:00:00Z"}'
 """
 
 from datetime import datetime, timedelta
 
 from airflow.sdk import DAG, Param
+
 from strandline_provider.operators.strandline import StrandlineSnapshotOperator
 from strandline_provider.sensors.strandline import StrandlineSnapshotSensor
 

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 from airflow.providers.http.operators.http import HttpOperator
 from airflow.sdk import DAG, Param
+
 from strandline_provider.operators.strandline import StrandlineSnapshotOperator
 
 PARAMS = {

@@ -21,7 +21,7 @@ ENDED = ("success", "failed")
 
 
 class Airflow:
-    """One Airflow for all tests; its REST API is how they drive it, as a person does by its pages."""
+    """One Airflow for all tests; they drive it by its REST API, as its pages do."""
 
     def __init__(self, state: Path, strandline: Strandline) -> None:
         self.home = state / "airflow"
@@ -259,7 +259,9 @@ def _connections(strandline: Strandline) -> dict[str, str]:
         "strandline_wrong_token": provider | {"password": "a-wrong-token"},
         "strandline_nowhere": provider | {"host": nowhere, "extra": {"retry_seconds": 2}},
     }
-    return {f"AIRFLOW_CONN_{name.upper()}": json.dumps(value) for name, value in connections.items()}
+    return {
+        f"AIRFLOW_CONN_{name.upper()}": json.dumps(value) for name, value in connections.items()
+    }
 
 
 def _dag_folders() -> list[Path]:

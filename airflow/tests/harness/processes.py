@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -16,7 +17,9 @@ class Process:
     The note is for scripts/test-airflow.sh, which ends what is left when the tests are killed.
     """
 
-    def __init__(self, name: str, command: Sequence[str], env: Mapping[str, str], state: Path):
+    def __init__(
+        self, name: str, command: Sequence[str], env: Mapping[str, str], state: Path
+    ) -> None:
         self.name = name
         self.log = state / "logs" / f"{name}.log"
         self._note = state / "pids" / name
@@ -51,10 +54,8 @@ class Process:
         except subprocess.TimeoutExpired:
             code = -signal.SIGKILL
         for left in session(pid):
-            try:
+            with suppress(ProcessLookupError):
                 os.kill(left, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
         self._child.wait()
         self._child = None
         self._note.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -100,9 +100,7 @@ class Strandline:
     def snapshots(self, window: Window, topic: str = TOPIC) -> list[dict[str, Any]]:
         """The snapshots of a window, by the API."""
         start, end = window.start.isoformat(), window.end.isoformat()
-        page = self.get(
-            "/v1/snapshots", topic=topic, window_from=start, window_to=end, limit=200
-        )
+        page = self.get("/v1/snapshots", topic=topic, window_from=start, window_to=end, limit=200)
         return [s for s in page["items"] if _same(s, window)]
 
     def the_snapshot(self, window: Window, topic: str = TOPIC) -> dict[str, Any]:
@@ -180,12 +178,12 @@ class Window:
 
 def day(number: int) -> Window:
     """A day of January 2013, when the flights were."""
-    return Window(datetime(2013, 1, number, tzinfo=timezone.utc))
+    return Window(datetime(2013, 1, number, tzinfo=UTC))
 
 
 def hour(day_number: int, number: int) -> Window:
     """An hour of a day of January 2013."""
-    start = datetime(2013, 1, day_number, number, tzinfo=timezone.utc)
+    start = datetime(2013, 1, day_number, number, tzinfo=UTC)
     return Window(start, timedelta(hours=1))
 
 
