@@ -6,6 +6,7 @@ import re
 import shlex
 
 import pytest
+
 from harness.airflow import Airflow
 from harness.strandline import ROOT, Strandline, Window, day
 

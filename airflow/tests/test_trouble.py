@@ -13,13 +13,25 @@ from harness.airflow import Airflow
 from harness.processes import eventually, session
 from harness.strandline import Strandline, Window, hour
 
-WAYS = ("case_http", "case_operator", "case_deferrable")
-LENGTHS = (timedelta(hours=1), timedelta(hours=2), timedelta(hours=3))
+#: The ways to wait that the examples show, and the state in which each waits.
+WAYS = {
+    "case_http": "running",
+    "case_http_sensor": "up_for_reschedule",
+    "case_http_deferrable": "deferred",
+    "case_operator": "running",
+    "case_deferrable": "deferred",
+}
 
 
 def trigger_all(airflow: Airflow, windows: dict[str, Window]) -> dict[str, str]:
     """Start a run of each DAG."""
     return {dag_id: airflow.trigger(dag_id, window.conf()) for dag_id, window in windows.items()}
+
+
+def until_all_wait(airflow: Airflow, runs: dict[str, str]) -> None:
+    """Wait until each task waits in its way."""
+    for dag_id, run in runs.items():
+        airflow.until_task(dag_id, run, WAYS[dag_id])
 
 
 def check(strandline: Strandline, window: Window, runs: int = 1) -> None:
@@ -34,29 +46,28 @@ def test_a_snapshot_that_takes_a_minute(airflow: Airflow, strandline: Strandline
     windows = {dag_id: hour(13, 12 + n) for n, dag_id in enumerate(WAYS)}
     with strandline.held_up():
         runs = trigger_all(airflow, windows)
-        for window in windows.values():
-            strandline.eventually(window, "queued")
-        airflow.until_task("case_deferrable", runs["case_deferrable"], "deferred")
+        until_all_wait(airflow, runs)
         minute = time.monotonic() + 60
         eventually(lambda: time.monotonic() > minute, "a minute is over", 90)
-        for dag_id in ("case_http", "case_operator"):
-            assert airflow.task(dag_id, runs[dag_id])["state"] == "running"
+        for window in windows.values():
+            assert strandline.the_snapshot(window)["state"] == "queued"
+        until_all_wait(airflow, runs)
     for dag_id, window in windows.items():
         airflow.until_ended(dag_id, runs[dag_id], "success")
         assert airflow.task(dag_id, runs[dag_id])["try_number"] == 1
         check(strandline, window)
 
 
-@pytest.mark.parametrize(("how", "first_hour"), [(signal.SIGTERM, 12), (signal.SIGKILL, 16)])
+@pytest.mark.parametrize(("how", "first_hour"), [(signal.SIGTERM, 10), (signal.SIGKILL, 15)])
 def test_strandline_restarts(
     airflow: Airflow, strandline: Strandline, how: signal.Signals, first_hour: int
 ) -> None:
     windows = {dag_id: hour(14, first_hour + n) for n, dag_id in enumerate(WAYS)}
     with strandline.held_up():
         runs = trigger_all(airflow, windows)
+        until_all_wait(airflow, runs)
         for window in windows.values():
             strandline.eventually(window, "queued")
-        airflow.until_task("case_deferrable", runs["case_deferrable"], "deferred")
         strandline.restart_api(how)
         # Until HttpOperator has met an address where nobody is, which takes it a try.
         airflow.until_task("case_http", runs["case_http"], "up_for_retry")
@@ -112,19 +123,33 @@ def task_process(airflow: Airflow) -> int:
     return max(session(airflow.parts["scheduler"].pid()))
 
 
-@pytest.mark.parametrize("dag_id", ["case_http_once", "case_operator", "case_deferrable"])
+@pytest.mark.parametrize(
+    ("dag_id", "is_tried_again"),
+    [
+        ("case_http_once", False),
+        ("case_http_sensor", True),
+        ("case_http_deferrable", True),
+        # What another try can't mend gets none from the provider, whatever `retries` says.
+        ("case_operator", False),
+        ("case_deferrable", False),
+    ],
+)
 def test_one_line_of_the_log_tells_why_it_failed(
-    airflow: Airflow, strandline: Strandline, dag_id: str
+    airflow: Airflow, strandline: Strandline, dag_id: str, is_tried_again: bool
 ) -> None:
     topic = f"no-such-topic-{dag_id}"
     run = airflow.trigger(dag_id, hour(15, 14).conf(topic))
+    if is_tried_again:
+        airflow.until_task(dag_id, run, "up_for_retry")
+        airflow.set_task(dag_id, run, "failed")
     airflow.until_ended(dag_id, run, "failed")
-    # What another try can't mend gets none from the provider, whatever `retries` says.
-    assert airflow.task(dag_id, run)["try_number"] == 1
-    assert strandline.the_snapshot(hour(15, 14), topic)["state"] == "failed"
-    lines = [line for line in airflow.log(dag_id, run) if "TOPIC_NOT_FOUND" in line]
-    assert any("failed: TOPIC_NOT_FOUND: " in line and topic in line for line in lines), lines
-    assert all(line.startswith("error ") and "\n" not in line for line in lines), lines
+    if not is_tried_again:
+        assert airflow.task(dag_id, run)["try_number"] == 1
+    strandline.the_snapshot(hour(15, 14), topic)
+    lines = [line for line in airflow.log(dag_id, run) if topic in line]
+    causes = [line for line in lines if line.startswith("error ") and "does not exist" in line]
+    assert causes, lines
+    assert all("\n" not in line for line in causes)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +169,7 @@ def test_one_line_of_the_log_tells_why_it_failed(
             "CronDataIntervalTimetable",
         ),
         (
-            "case_no_cancel",
+            "case_once",
             {"connection": "strandline_nowhere"} | hour(1, 12).conf(),
             "no answer from http://127.0.0.1:",
         ),
@@ -200,11 +225,11 @@ def test_nothing_is_cancelled_if_that_is_not_wanted(
 ) -> None:
     window = hour(15, 17)
     with strandline.held_up():
-        run = airflow.trigger("case_no_cancel", window.conf())
+        run = airflow.trigger("case_once", window.conf())
         strandline.eventually(window, "queued")
-        airflow.set_task("case_no_cancel", run, "failed")
+        airflow.set_task("case_once", run, "failed")
         eventually(
-            lambda: any("Task killed!" in line for line in airflow.log("case_no_cancel", run)),
+            lambda: any("Task killed!" in line for line in airflow.log("case_once", run)),
             "the task's process has ended",
         )
         assert strandline.the_snapshot(window)["state"] == "queued"
@@ -239,11 +264,11 @@ def test_a_task_that_is_cleared_while_it_waits(
 def test_someone_else_cancels_the_snapshot(airflow: Airflow, strandline: Strandline) -> None:
     window = hour(15, 20)
     with strandline.held_up():
-        run = airflow.trigger("case_no_cancel", window.conf())
+        run = airflow.trigger("case_once", window.conf())
         snapshot = strandline.eventually(window, "queued")
         strandline.post(f"/v1/snapshots/{snapshot['id']}/cancel")
-        airflow.until_ended("case_no_cancel", run, "failed")
-    assert any("was cancelled" in line for line in airflow.log("case_no_cancel", run))
+        airflow.until_ended("case_once", run, "failed")
+    assert any("was cancelled" in line for line in airflow.log("case_once", run))
 
 
 def test_the_timeout_leaves_the_snapshot_alone(airflow: Airflow, strandline: Strandline) -> None:
@@ -270,18 +295,41 @@ def test_asking_without_waiting(airflow: Airflow, strandline: Strandline) -> Non
 
 
 def test_settled_is_waited_for(airflow: Airflow, strandline: Strandline) -> None:
-    now = datetime.now(UTC).replace(microsecond=0)
+    # So that the grace is not over when the slowest of them asks.
+    end = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=20)
+    ways = ("case_http", "case_http_sensor", "case_operator", "case_deferrable")
     windows = {
-        dag_id: Window(now - length, length) for dag_id, length in zip(WAYS, LENGTHS, strict=True)
+        dag_id: Window(end - timedelta(hours=hours), timedelta(hours=hours))
+        for hours, dag_id in enumerate(ways, 1)
     }
     runs = {
         dag_id: airflow.trigger(dag_id, window.conf() | {"expect": "settled"})
         for dag_id, window in windows.items()
     }
     for window in windows.values():
-        # Its grace is not over.
         assert strandline.eventually(window, "succeeded")["completeness"] == "provisional"
     for dag_id, window in windows.items():
         airflow.until_ended(dag_id, runs[dag_id], "success")
         assert strandline.the_snapshot(window)["completeness"] == "settled"
         assert airflow.task(dag_id, runs[dag_id])["try_number"] == 1
+
+
+def test_the_sensor_waits_in_the_triggerer(airflow: Airflow, strandline: Strandline) -> None:
+    window = hour(15, 23)
+    with strandline.held_up():
+        asked = airflow.trigger("case_ask_only", window.conf())
+        airflow.until_ended("case_ask_only", asked, "success")
+        snapshot_id = airflow.xcom("case_ask_only", asked)["id"]
+        run = airflow.trigger("case_sensor", {"snapshot_id": snapshot_id, "expect": "sealed"})
+        airflow.until_task("case_sensor", run, "deferred")
+    airflow.until_ended("case_sensor", run, "success")
+    assert airflow.xcom("case_sensor", run)["completeness"] == "sealed"
+
+
+def test_the_sensor_fails_at_once_for_a_snapshot_that_is_not(airflow: Airflow) -> None:
+    snapshot_id = "01a20696-0000-7000-8000-000000000000"
+    run = airflow.trigger("case_sensor", {"snapshot_id": snapshot_id})
+    airflow.until_ended("case_sensor", run, "failed")
+    assert airflow.task("case_sensor", run)["try_number"] == 1
+    log = airflow.log("case_sensor", run)
+    assert any("NOT_FOUND: " in line and snapshot_id in line for line in log), log

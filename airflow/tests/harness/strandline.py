@@ -34,7 +34,8 @@ class Strandline:
         self.database_url = create_database("strandline")
         self.token = ""
         self.api = self._replica("strandline-api", self.port, workers=0)
-        self.worker = self._replica("strandline-worker", 0, workers=2)
+        self._worker_port = free_port()
+        self.worker = self._replica("strandline-worker", self._worker_port, workers=2)
 
     def start(self) -> None:
         """Load the topic, make a token, start both."""
@@ -47,12 +48,11 @@ class Strandline:
         made = subprocess.run(create, check=True, env=environment, stdout=subprocess.PIPE)
         self.token = made.stdout.decode().strip()
         self.start_api()
-        self.worker.start()
+        self._start(self.worker, self._worker_port)
 
     def start_api(self) -> None:
         """Start the replica that Airflow talks to, and wait until it answers."""
-        self.api.start()
-        self.api.until(self.answers, "it answers", 60)
+        self._start(self.api, self.port)
 
     def stop(self) -> None:
         """Stop what runs."""
@@ -67,19 +67,12 @@ class Strandline:
         try:
             yield
         finally:
-            self.worker.start()
+            self._start(self.worker, self._worker_port)
 
     def restart_api(self, how: signal.Signals) -> None:
         """End the replica that Airflow talks to; it is away until `start_api`."""
         code = self.api.stop(how)
         assert code == (0 if how == signal.SIGTERM else -how), self.api.tail()
-
-    def answers(self) -> bool:
-        """Whether the API serves."""
-        try:
-            return httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200
-        except httpx.TransportError:
-            return False
 
     def get(self, path: str, **params: Any) -> dict[str, Any]:
         """Ask the API."""
@@ -133,6 +126,10 @@ class Strandline:
             row = cursor.fetchone()
             assert row is not None
             return row[0]
+
+    def _start(self, replica: Process, port: int) -> None:
+        replica.start()
+        replica.until(lambda: _serves(port), "it serves", 60)
 
     def _replica(self, name: str, port: int, workers: int) -> Process:
         command = [program(), "serve", "--listen", f"127.0.0.1:{port}"]
@@ -196,6 +193,13 @@ def timestamps() -> list[int]:
         with gzip.open(EVENTS, "rt") as lines:
             _TIMESTAMPS.extend(json.loads(line)["timestamp"] for line in lines)
     return _TIMESTAMPS
+
+
+def _serves(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=5).status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 def _same(snapshot: dict[str, Any], window: Window) -> bool:

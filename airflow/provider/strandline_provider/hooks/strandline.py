@@ -96,11 +96,11 @@ class StrandlineHook(_Names):
         arguments = self.settings.client_arguments() | {"timeout": _CANCEL_TIMEOUT_SECONDS}
         try:
             with httpx.Client(**arguments) as client:
-                answers.read(client.post(f"/v1/snapshots/{snapshot_id}/cancel"))
+                snapshot = answers.read(client.post(f"/v1/snapshots/{snapshot_id}/cancel"))
         except (httpx.HTTPError, NotNow, answers.StrandlineError) as error:
             self.log.warning("snapshot %s could not be cancelled: %s", snapshot_id, error)
         else:
-            self.log.info("snapshot %s is cancelled", snapshot_id)
+            self.log.info("snapshot %s is %s", snapshot_id, snapshot and snapshot["state"])
 
     def wait_for(self, snapshot: Document, expect: str, until: float) -> Document:
         """Wait for a snapshot's end.
