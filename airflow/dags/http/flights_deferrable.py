@@ -41,6 +41,7 @@ with DAG(
         response_check=succeeded,
         # A triggerer that restarts sends the request again: that is the same snapshot.
         warn_on_non_idempotent=False,
-        retries=3,
-        retry_delay=timedelta(minutes=5),
+        # Soon: Airflow may take a deferral that is over at once for a process that died.
+        retries=10,
+        retry_delay=timedelta(seconds=30),
     )

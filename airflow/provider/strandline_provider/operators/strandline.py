@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
@@ -161,7 +161,7 @@ class StrandlineSnapshotOperator(BaseOperator):
             labels["map_index"] = str(ti.map_index)
         return labels | (self.labels or {})
 
-    def _defer(self, snapshot_id: str, until: float) -> None:
+    def _defer(self, snapshot_id: str, until: float) -> NoReturn:
         self.defer(
             trigger=StrandlineSnapshotTrigger(
                 snapshot_id=snapshot_id,
