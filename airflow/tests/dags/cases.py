@@ -100,7 +100,7 @@ with case("case_http_sensor"):
         response_error_codes_allowlist=["404", "429", "502", "503"],
         extra_options={"timeout": 30},
         mode="reschedule",
-        poke_interval=5,
+        poke_interval=10,
         timeout=600,
         **SOON,
     )
