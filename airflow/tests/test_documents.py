@@ -26,6 +26,10 @@ def test_the_guide_links_to_what_is_there() -> None:
         assert (ROOT / link).is_file(), link
 
 
+def test_the_connection_can_be_tried(airflow: Airflow) -> None:
+    assert "Connection success!" in airflow.command("connections", "test", "strandline_default")
+
+
 @pytest.mark.parametrize(("number", "window"), [(0, day(10)), (1, day(12))])
 def test_the_commands_of_the_readme(
     airflow: Airflow, strandline: Strandline, number: int, window: Window

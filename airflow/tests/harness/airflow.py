@@ -217,6 +217,7 @@ class Airflow:
             "core__load_examples": "False",
             "core__execution_api_server_url": f"{self.url}/execution/",
             "core__fernet_key": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+            "core__test_connection": "Enabled",
             "core__simple_auth_manager_all_admins": "True",
             "database__sql_alchemy_conn": _sqlalchemy(create_database("metadata")),
             "api__host": "127.0.0.1",
