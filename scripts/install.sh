@@ -6,6 +6,7 @@
 #   scripts/install.sh --go      also Go, which builds the tests' S3 server (see minio.sh)
 #   scripts/install.sh --bench   also what the benchmarks measure with
 #   scripts/install.sh --clients also what clients in other languages are made with
+#   scripts/install.sh --python  also Python with venv, for the tests with Airflow
 #
 # Does nothing, and quickly, when nothing is missing. Elsewhere it prints what to
 # install and exits with 1. Rust itself is never installed, only asked for.
@@ -13,7 +14,7 @@
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 case ${1:-} in
-  '' | --check | --go | --bench | --clients) ;;
+  '' | --check | --go | --bench | --clients | --python) ;;
   *) usage "${BASH_SOURCE[0]}"; exit 2 ;;
 esac
 
@@ -65,6 +66,7 @@ find_missing() { # the script's option
   fi
   [ "$1" != --bench ] || have kcat || need "kcat (reads topics, to compare with)" kcat
   [ "$1" != --bench ] || has_venv || need "Python 3 with venv (runs benchmarks)" python3 python3-venv
+  [ "$1" != --python ] || has_venv || need "Python 3 with venv (runs Airflow)" python3 python3-venv
   [ "$1" != --bench ] || have wrk || need "wrk (sends requests as fast as they are answered)" wrk
   find_postgres >/dev/null || need "PostgreSQL's server programs (initdb, postgres, pg_ctl)" postgresql
 }

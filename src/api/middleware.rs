@@ -130,8 +130,10 @@ fn is_at_terminal(request: &ServiceRequest) -> bool {
 
 /// The same JSON on many lines. Problems stay on one: that is how they stand in a log.
 async fn indented(response: ServiceResponse<BoxBody>) -> ServiceResponse<BoxBody> {
-    let content_type = response.headers().get(header::CONTENT_TYPE);
-    if content_type.is_none_or(|value| value != "application/json") {
+    let content_type = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let content_type = content_type.unwrap_or_default();
+    let is_json = content_type == b"application/json" || content_type.ends_with(b"+json");
+    if !is_json || response.status().as_u16() >= 400 {
         return response;
     }
     let (request, response) = response.into_parts();
