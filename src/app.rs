@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use actix_web::web;
 use futures_util::future::BoxFuture;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -223,17 +224,18 @@ pub fn worker_count(work: &WorkSettings) -> usize {
 pub async fn serve(settings: ServeSettings) -> Result<(), AppError> {
     let ends = ends(&settings.database.data_dir, &settings.kafka, &settings.work)?;
     let listeners = Listeners::bind(&settings)?;
+    let mut stop = StopSignal::listen()?;
     let mut state = tokio::select! {
         state = open_patiently(&settings.database) => state?,
         // Another replica's migration may take minutes, and the first process of a container
         // does not even end at a SIGTERM that it does not listen for.
-        signal = stop_signal() => {
+        signal = stop.wanted() => {
             tracing::info!(signal, "stopped before it served");
             return Ok(());
         }
     };
     let shells = shells(&state.db, ends, &settings.work);
-    let served = run(&settings, &mut state, shells, listeners).await;
+    let served = run(&settings, &mut state, shells, listeners, stop).await;
     state.close();
     served
 }
@@ -285,6 +287,7 @@ async fn run(
     state: &mut State,
     shells: Shells,
     listeners: Listeners,
+    mut stop: StopSignal,
 ) -> Result<(), AppError> {
     let tokens = read_tokens(settings, &state.db).await?;
     let librdkafka = KafkaClient::librdkafka_version();
@@ -315,7 +318,7 @@ async fn run(
     tracing::info!(storage = shells.store.url(""), "strandline {VERSION} serves {url}");
 
     tokio::select! {
-        signal = stop_signal() => tracing::info!(signal, "stopping"),
+        signal = stop.wanted() => tracing::info!(signal, "stopping"),
         _ = state.tend() => {}
     }
     draining.cancel();
@@ -372,21 +375,32 @@ fn version(librdkafka: String) -> Version {
     }
 }
 
-/// Returns when we are asked to stop.
-pub async fn stop_signal() -> &'static str {
-    use tokio::signal::unix::{SignalKind, signal};
-    let terminate = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut signal) => drop(signal.recv().await),
-            Err(error) => {
-                tracing::warn!(%error, "can't listen for SIGTERM");
-                std::future::pending().await
-            }
+/// Notices that we are asked to stop, from when it is made: what is asked before it is awaited
+/// is not lost.
+pub struct StopSignal {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignal {
+    /// Begins to listen for SIGTERM and SIGINT, which do not end the process from now on.
+    ///
+    /// # Errors
+    /// [`AppError::Io`] if the system refuses.
+    pub fn listen() -> Result<Self, AppError> {
+        let listen = |kind, name| signal(kind).map_err(AppError::io(format!("listen for {name}")));
+        Ok(StopSignal {
+            terminate: listen(SignalKind::terminate(), "SIGTERM")?,
+            interrupt: listen(SignalKind::interrupt(), "SIGINT")?,
+        })
+    }
+
+    /// Returns the name of the signal when there is one.
+    pub async fn wanted(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
         }
-    };
-    tokio::select! {
-        () = terminate => "SIGTERM",
-        _ = tokio::signal::ctrl_c() => "SIGINT",
     }
 }
 

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use self::bar::Bar;
 use crate::api::Snapshot;
-use crate::app::{self, AppError, State};
+use crate::app::{self, AppError, State, StopSignal};
 use crate::db::{self, Page, QueueLimit, Sharing, SnapshotRequest, SnapshotRow};
 use crate::job::{self, Shells, WorkSource};
 use crate::settings::SnapshotSettings;
@@ -61,6 +61,7 @@ async fn take(
         on_loss: if settings.fail_on_loss { OnLoss::Fail } else { OnLoss::Report },
         labels: None,
     };
+    let mut stop = StopSignal::listen()?;
     let (asked, _) =
         db::request_snapshot(&shells.db, &request, Uuid::now_v7(), &QueueLimit::new(u32::MAX))
             .await?;
@@ -68,7 +69,7 @@ async fn take(
     let workers = start_workers(settings, shells, asked.id, &stopping);
     let row = tokio::select! {
         row = watch(shells, asked.id) => row.map(Some),
-        _ = app::stop_signal() => Ok(None),
+        _ = stop.wanted() => Ok(None),
     };
     stopping.cancel();
     workers.close();

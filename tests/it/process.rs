@@ -62,6 +62,15 @@ impl Starting {
         serving
     }
 
+    /// Asks it to stop, wherever it has got to, and waits until it has ended.
+    pub async fn stopped(self) -> ExitStatus {
+        let Starting { child, mut lines } = self;
+        let mut serving = Serving { child, url: String::new(), log: Arc::default() };
+        serving.signal("TERM");
+        tokio::task::spawn_blocking(move || while lines.next().is_some() {});
+        serving.ended().await
+    }
+
     /// Waits for words in its log. It may not serve yet: there is no URL.
     pub fn until_it_says(self, words: &str) -> Serving {
         let Starting { child, mut lines } = self;

@@ -4,12 +4,13 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::harness::{HOUR, TestApp, TestTopic, answer, at, empty_database, record};
-use crate::process::{Serving, folder, strandline, text};
+use crate::process::{Serving, Starting, folder, strandline, text};
 
 /// What the command prints, and what it complains of, by its exit code.
 fn token(folder: &Path, url: &str, arguments: &[&str]) -> (Option<i32>, String, String) {
@@ -68,6 +69,26 @@ async fn tokens_from_the_command_line_count_at_once() {
     let log = serving.log();
     assert!(log.contains("caller=\"airflow\""), "{log}");
     assert!(!log.contains(&secret["strandline_".len()..]), "the token is in the log");
+}
+
+#[tokio::test]
+async fn asked_to_stop_at_any_moment_of_its_start_it_stops() {
+    use std::os::unix::process::ExitStatusExt;
+    let (folder, url) = (folder(), empty_database().await);
+    let settings = [("STRANDLINE_DATABASE_URL", url.as_str())];
+    drop(Serving::start_with(folder.path(), &settings));
+    let stops = (0..24).map(|number| {
+        let starting = Starting::launch(folder.path(), &settings);
+        async move {
+            // To meet each of them somewhere else.
+            tokio::time::sleep(Duration::from_millis(15 * number)).await;
+            starting.stopped().await
+        }
+    });
+    for status in futures_util::future::join_all(stops).await {
+        // In the first milliseconds the signal itself ends it.
+        assert!(status.code() == Some(0) || status.signal() == Some(15), "{status}");
+    }
 }
 
 #[tokio::test]
