@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from harness.airflow import Airflow
-from harness.processes import eventually, session
+from harness.processes import command_line, eventually, session
 from harness.strandline import Strandline, Window, hour
 
 #: The ways to wait that the examples show, and the state in which each waits.
@@ -110,8 +110,8 @@ def test_a_try_that_dies_is_followed_by_one_that_joins(
     with strandline.held_up():
         run = airflow.trigger("case_operator", window.conf())
         strandline.eventually(window, "queued")
-        eventually(lambda: task_process(airflow), "the task's process is seen")
-        os.kill(task_process(airflow), signal.SIGKILL)
+        eventually(lambda: task_process(airflow, run), "the task's process is seen")
+        os.kill(task_process(airflow, run), signal.SIGKILL)
         eventually(
             lambda: (
                 airflow.task("case_operator", run)["try_number"] == 2
@@ -124,9 +124,11 @@ def test_a_try_that_dies_is_followed_by_one_that_joins(
     check(strandline, window)
 
 
-def task_process(airflow: Airflow) -> int:
-    """The process that runs the only task there is: the last descendant of the scheduler."""
-    return max(session(airflow.parts["scheduler"].pid()))
+def task_process(airflow: Airflow, run_id: str) -> int:
+    """The process that runs the task, which it is called after; 0 if there is none yet."""
+    title = f"airflow worker -- {airflow.task('case_operator', run_id)['id']}"
+    pids = session(airflow.parts["scheduler"].pid())
+    return next((pid for pid in pids if title in command_line(pid)), 0)
 
 
 @pytest.mark.parametrize(

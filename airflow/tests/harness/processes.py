@@ -96,6 +96,14 @@ def session(leader: int) -> list[int]:
     return found
 
 
+def command_line(pid: int) -> str:
+    """What a process says that it runs; nothing if it has ended."""
+    try:
+        return (Path("/proc") / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except OSError:
+        return ""
+
+
 def eventually(
     condition: Callable[[], object],
     what: str,
