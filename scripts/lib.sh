@@ -61,11 +61,16 @@ command_line() {
 # alive PID_FILE: prints the pid when the process that `detach` started still runs.
 # Pids are used again, so the command line has to match too.
 alive() {
-  local pid name arguments line
+  local pid name arguments line i
   [ -s "$1" ] || return 1
   { read -r pid && read -r name && read -r arguments; } <"$1" || return 1
   case $pid in '' | *[!0-9]*) return 1 ;; esac
-  line=$(command_line "$pid")
+  # A process that is turning into another one has no command line for a moment.
+  for ((i = 0; i < 5; i++)); do
+    line=$(command_line "$pid")
+    if [ -n "$line" ] || ! kill -0 "$pid" 2>/dev/null; then break; fi
+    sleep 0.02
+  done
   [[ $line == *"$name"*"$arguments"* ]] || return 1
   echo "$pid"
 }

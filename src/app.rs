@@ -310,7 +310,7 @@ async fn run(
         stream_stall: STREAM_STALL,
         version: version(librdkafka),
         draining: draining.clone(),
-        metrics: Arc::new(move || renderer.render()),
+        metrics: Arc::new(move || metrics::render(&renderer)),
     });
     let servers = Servers::start(listeners, api_state.clone(), &stopping)?;
     let background = background::start(&shells, settings, &api_state, recorder, &stopping);

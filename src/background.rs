@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::api::ApiState;
 use crate::app::worker_count;
-use crate::db::{self, Database};
+use crate::db::{self, DbError};
 use crate::job::{self, Shells, WorkSource};
 use crate::metrics;
 use crate::settings::ServeSettings;
@@ -44,7 +44,7 @@ pub fn start(
         background.spawn(job::go_rounds(shells.clone(), interval, stopping.clone()));
     }
     metrics::workers(worker_count(&settings.work));
-    background.spawn(watch_activity(shells.db.clone(), stopping.clone()));
+    background.spawn(watch_activity(shells.clone(), stopping.clone()));
     background.spawn(listen(api.clone(), wake, stopping.clone()));
     let (state, stop) = (api.clone(), stopping.clone());
     background.spawn(async move { state.waiters.poll(&state.db, &stop).await });
@@ -67,17 +67,26 @@ pub fn start(
 }
 
 /// Looks, again and again, at how all replicas are. A scrape costs Postgres nothing.
-async fn watch_activity(db: Database, stopping: CancellationToken) {
+async fn watch_activity(shells: Shells, stopping: CancellationToken) {
     while !stopping.is_cancelled() {
-        match db::activity(&db).await {
-            Ok(activity) => metrics::activity(&activity),
-            Err(error) => tracing::warn!(%error, "could not look at how things are"),
+        if let Err(error) = look_at_activity(&shells).await {
+            tracing::warn!(%error, "could not look at how things are");
         }
         tokio::select! {
             () = tokio::time::sleep(ACTIVITY_INTERVAL) => {}
             () = stopping.cancelled() => {}
         }
     }
+}
+
+async fn look_at_activity(shells: &Shells) -> Result<(), DbError> {
+    if let Some(bytes) = shells.store.free_bytes().await {
+        metrics::store_free(bytes);
+    }
+    let activity = db::activity(&shells.db).await?;
+    metrics::topics(job::topic_backlogs(shells).await?);
+    metrics::activity(&activity);
+    Ok(())
 }
 
 /// Passes on what Postgres tells.

@@ -148,7 +148,7 @@ fn at_the_readers_pace(
 ) -> impl Stream<Item = Result<Bytes, StreamError>> {
     let (sender, receiver) = tokio::sync::mpsc::channel(1);
     let produce = async move {
-        let _held = permit;
+        let _held = (permit, metrics::Ongoing::stream());
         let mut chunks = std::pin::pin!(chunks);
         while let Some(chunk) = chunks.next().await {
             match sender.send_timeout(chunk, stall).await {

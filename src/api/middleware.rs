@@ -33,7 +33,7 @@ pub(super) async fn around(
     mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
-    let (started, _in_flight) = (Instant::now(), metrics::InFlight::begin());
+    let (started, _in_flight) = (Instant::now(), metrics::Ongoing::request());
     let id = request_id(&request);
     let method = request.method().clone();
     let at_terminal = is_at_terminal(&request);

@@ -9,6 +9,7 @@ use super::ApiState;
 use super::params::Params;
 use super::problem::{Problem, ProblemCode, RunError};
 use crate::db::{self, SnapshotRow};
+use crate::metrics::Ongoing;
 use crate::snapshot::{Completeness, State};
 
 /// What a caller takes for success.
@@ -143,7 +144,7 @@ pub(super) async fn wait_for(
     }
     let over = tokio::time::sleep(Duration::from_secs(u64::from(seconds)));
     tokio::pin!(over);
-    let mut ticket = state.waiters.register(id);
+    let (mut ticket, _waiting) = (state.waiters.register(id), Ongoing::wait());
     let mut row = db::get_snapshot(&state.db, id).await?;
     loop {
         match &row {

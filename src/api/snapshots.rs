@@ -12,7 +12,7 @@ use super::params::{Params, encode_cursor, snapshot_id};
 use super::plan::{PLAN_MEDIA_TYPE, Plan};
 use super::problem::{Problem, ProblemCode};
 use super::views::{Page, Snapshot, eta_seconds, snapshot_path};
-use crate::db::{self, SnapshotFilter, SnapshotRow};
+use crate::db::{self, Cancelled, SnapshotFilter, SnapshotRow};
 use crate::fault::{self, Fault};
 use crate::metrics;
 use crate::snapshot::{Completeness, RequestAction, State};
@@ -272,12 +272,12 @@ pub(super) async fn cancel_snapshot(
     Params::read(&request, &[])?;
     let id = snapshot_id(&id)?;
     caller.check_snapshot(&state, id).await?;
-    let cancelled = db::cancel_run(&state.db, id).await?.ok_or_else(|| not_found(id))?;
+    let cancelled = db::cancel_run(&state.db, id).await?;
     let row = db::get_snapshot(&state.db, id).await?.ok_or_else(|| not_found(id))?;
-    if !cancelled {
+    let Cancelled::Now { seconds } = cancelled else {
         return Ok(json(&mut HttpResponse::Ok(), &Snapshot::from(&row)));
-    }
-    metrics::run_ended("cancelled", None);
+    };
+    metrics::run_ended("cancelled", None, seconds);
     tracing::info!(snapshot_id = %id, topic = row.topic, "cancelled");
     let location = snapshot_path(id);
     Ok(json(

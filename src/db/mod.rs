@@ -27,7 +27,7 @@ mod time;
 mod tls;
 mod tokens;
 
-pub use activity::{Activity, activity};
+pub use activity::{activity, topic_backlogs};
 pub use coverage::{
     CoveredWindow, KnownIncarnation, RecordedPartition, TopicFileRow, TopicPlace, TopicSnapshots,
     covered_windows, find_incarnation, list_topic_files, recorded_partitions, stored_events,
@@ -43,11 +43,11 @@ pub use migrate::{
 };
 pub use partitions::{PartitionRow, list_partitions};
 pub use plans::{KnownTopic, PlanTransaction, SeenTopic};
-pub use pool::{Connections, Database, Notification, PoolLimits};
+pub use pool::{Database, Notification, PoolLimits};
 pub use requests::{QueueLimit, refresh_snapshot, request_snapshot};
 pub use runs::{
-    Finished, Loss, PlannedPartition, cancel_run, extend_run, fail_run, finish_run,
-    planned_partitions,
+    Cancelled, EndedRun, Finished, Loss, PlannedPartition, cancel_run, extend_run, fail_run,
+    finish_run, planned_partitions,
 };
 pub use sealing::{WatchedTopic, queue_due_runs, record_incarnation, watched_topics};
 pub use seen::{boundary_fact, poison_verdicts, seen_high_watermarks};

@@ -4,7 +4,13 @@
 //! The server must be reached directly or through a pooler in session mode: with
 //! pgbouncer's transaction mode neither prepared statements nor LISTEN work.
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use deadpool_postgres::{
     ClientWrapper, Hook, HookError, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod,
@@ -19,6 +25,7 @@ use super::{
     error::{Attempt, DbError},
     tls::{Target, Tls},
 };
+use crate::metrics::{self, Connections};
 
 pub use deadpool_postgres::Client;
 
@@ -106,7 +113,10 @@ impl Database {
     pub async fn client(&self) -> Result<Client, DbError> {
         use deadpool_postgres::TimeoutType;
         let limit = self.limits.wait + self.patience;
-        let Ok(client) = tokio::time::timeout(limit, self.pool.get()).await else {
+        let started = Instant::now();
+        let client = tokio::time::timeout(limit, self.pool.get()).await;
+        metrics::pool_wait(started.elapsed());
+        let Ok(client) = client else {
             return Err(self.hangs(limit)); // one idle connection after the other did
         };
         client.map_err(|error| match error {
@@ -224,19 +234,6 @@ impl fmt::Debug for Database {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Database").field(&self.target.server).finish()
     }
-}
-
-/// Connections of a pool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Connections {
-    /// Open, and of no use to anybody at the moment.
-    pub idle: usize,
-    /// In use.
-    pub busy: usize,
-    /// How many there may be.
-    pub limit: usize,
-    /// How many wait for one.
-    pub waiting: usize,
 }
 
 /// What somebody sent with NOTIFY.

@@ -68,6 +68,19 @@ pub struct Finished {
     pub losses: Vec<Loss>,
 }
 
+/// A run that was ended.
+#[derive(Clone, Debug)]
+pub struct EndedRun {
+    /// What the snapshot holds now.
+    pub totals: Totals,
+    /// Why the run failed, if it did.
+    pub failure: Option<Failure>,
+    /// Offsets among the lost ones of which the snapshot did not tell before. 0 if the run failed.
+    pub newly_lost_offsets: i64,
+    /// From the request for the run to its end.
+    pub seconds: f64,
+}
+
 /// Ends a run: records what the snapshot holds and lacks, and either that it succeeded or
 /// why it failed all the same. `completeness` is told the database's time; `verdict` sees
 /// the totals. `None` if the lease is gone.
@@ -77,7 +90,7 @@ pub async fn finish_run(
     finished: &Finished,
     completeness: impl FnOnce(Timestamp) -> Completeness,
     verdict: impl FnOnce(&Totals) -> Option<Failure>,
-) -> Result<Option<(Totals, Option<Failure>)>, DbError> {
+) -> Result<Option<EndedRun>, DbError> {
     const WHAT: &str = "finish a run";
     let mut client = db.client().await?;
     let tx = client.transaction().await.attempt(WHAT)?;
@@ -88,27 +101,40 @@ pub async fn finish_run(
     record_losses(&tx, task.snapshot_id, &finished.losses).await?;
     let (totals, now) = count_totals(&tx, task).await?;
     let failure = verdict(&totals);
+    let mut newly_lost_offsets = 0;
     if failure.is_none() {
-        tx.execute(
-            "-- record_result
-             UPDATE snapshots SET completeness = $2, result = $3, run = $4, last_error = NULL,
-                 updated_at = clock_timestamp()
-             WHERE id = $1",
-            &[
-                &task.snapshot_id,
-                &completeness(now).as_str(),
-                &serde_json::json!(totals),
-                &task.run,
-            ],
-        )
-        .await
-        .attempt(WHAT)?;
+        let told = record_result(&tx, task, &totals, completeness(now)).await?;
+        newly_lost_offsets = (totals.lost_offsets - told).max(0);
     }
     fault::hit(Fault::InFinish);
     let outcome = if failure.is_some() { State::Failed } else { State::Succeeded };
-    close_run(&tx, task.snapshot_id, task.run, outcome, failure.as_ref()).await?;
+    let closed = close_run(&tx, task.snapshot_id, task.run, outcome, failure.as_ref()).await?;
     tx.commit().await.attempt(WHAT)?;
-    Ok(Some((totals, failure)))
+    let seconds = closed.unwrap_or_default();
+    Ok(Some(EndedRun { totals, failure, newly_lost_offsets, seconds }))
+}
+
+/// Gives how many lost offsets the snapshot told of before.
+async fn record_result(
+    tx: &deadpool_postgres::Transaction<'_>,
+    task: &ClaimedTask,
+    totals: &Totals,
+    completeness: Completeness,
+) -> Result<i64, DbError> {
+    let row = tx
+        .query_one(
+            "-- record_result
+             WITH told AS (
+                 SELECT coalesce((result->>'lost_offsets')::bigint, 0) AS lost_offsets
+                 FROM snapshots WHERE id = $1)
+             UPDATE snapshots SET completeness = $2, result = $3, run = $4, last_error = NULL,
+                 updated_at = clock_timestamp()
+             FROM told WHERE id = $1 RETURNING told.lost_offsets",
+            &[&task.snapshot_id, &completeness.as_str(), &serde_json::json!(totals), &task.run],
+        )
+        .await
+        .attempt("finish a run")?;
+    Ok(row.get(0))
 }
 
 async fn record_losses(
@@ -200,12 +226,13 @@ pub async fn extend_run(
 }
 
 /// Ends a run that failed; what it stored stays. Nothing happens if another worker has the
-/// task: an expired lease that nobody has taken over will do to give up.
+/// task: an expired lease that nobody has taken over will do to give up. Gives the seconds since
+/// the run was asked for, if it was ended.
 pub async fn fail_run(
     db: &Database,
     task: &ClaimedTask,
     failure: &Failure,
-) -> Result<bool, DbError> {
+) -> Result<Option<f64>, DbError> {
     const WHAT: &str = "fail a run";
     let mut client = db.client().await?;
     let tx = client.transaction().await.attempt(WHAT)?;
@@ -215,17 +242,30 @@ pub async fn fail_run(
     let Lease { task_id, token, attempt_id } = task.lease;
     let held = tx.query_opt(sql, &[&task_id, &token, &attempt_id]).await.attempt(WHAT)?;
     if held.is_none() {
-        return Ok(false);
+        return Ok(None);
     }
-    close_run(&tx, task.snapshot_id, task.run, State::Failed, Some(failure)).await?;
+    let closed = close_run(&tx, task.snapshot_id, task.run, State::Failed, Some(failure)).await?;
     tx.commit().await.attempt(WHAT)?;
-    Ok(true)
+    Ok(closed)
+}
+
+/// What became of a request to cancel.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Cancelled {
+    /// There is no such snapshot.
+    NoSnapshot,
+    /// It had no open run that was asked for.
+    EndedBefore,
+    /// Its run was ended, so many seconds after it was asked for.
+    Now {
+        /// Those seconds.
+        seconds: f64,
+    },
 }
 
 /// Ends the run that is open and was asked for, whatever its workers do: their leases are gone
-/// with this, and what they have stored stays. Whether there was one to end; `None` if there
-/// is no such snapshot.
-pub async fn cancel_run(db: &Database, snapshot_id: Uuid) -> Result<Option<bool>, DbError> {
+/// with this, and what they have stored stays.
+pub async fn cancel_run(db: &Database, snapshot_id: Uuid) -> Result<Cancelled, DbError> {
     const WHAT: &str = "cancel a run";
     let mut client = db.client().await?;
     let tx = client.transaction().await.attempt(WHAT)?;
@@ -234,14 +274,14 @@ pub async fn cancel_run(db: &Database, snapshot_id: Uuid) -> Result<Option<bool>
             AND r.run = s.run AND r.outcome IS NULL
         WHERE s.id = $1";
     let Some(row) = tx.query_opt(sql, &[&snapshot_id]).await.attempt(WHAT)? else {
-        return Ok(None);
+        return Ok(Cancelled::NoSnapshot);
     };
-    let Some(run) = row.get::<_, Option<i32>>("run") else { return Ok(Some(false)) };
+    let Some(run) = row.get::<_, Option<i32>>("run") else { return Ok(Cancelled::EndedBefore) };
     lock_tasks(&tx, snapshot_id, run).await?;
     fault::hit(Fault::InCancel);
     let cancelled = close_run(&tx, snapshot_id, run, State::Cancelled, None).await?;
     tx.commit().await.attempt(WHAT)?;
-    Ok(Some(cancelled))
+    Ok(cancelled.map_or(Cancelled::EndedBefore, |seconds| Cancelled::Now { seconds }))
 }
 
 /// Locks all open tasks of a run, in one order for all who do. Who holds one of them may make
@@ -264,14 +304,15 @@ async fn lock_tasks(
     }
 }
 
-/// Closes the run, if it is open. Its tasks go with it; what they came to stays with the run.
+/// Closes the run, if it is open: gives the seconds since it was asked for. Its tasks go with it;
+/// what they came to stays with the run.
 async fn close_run(
     tx: &deadpool_postgres::Transaction<'_>,
     snapshot_id: Uuid,
     run: i32,
     outcome: State,
     failure: Option<&Failure>,
-) -> Result<bool, DbError> {
+) -> Result<Option<f64>, DbError> {
     const WHAT: &str = "close a run";
     let done = tx
         .query_one(
@@ -287,18 +328,18 @@ async fn close_run(
         .attempt(WHAT)?;
     lock_snapshot(tx, snapshot_id).await?;
     let closed = tx
-        .execute(
+        .query_opt(
             "-- close_run
              WITH closed AS (
                  UPDATE runs SET outcome = $3, error = $4, finished_at = clock_timestamp(),
                      cancel_requested_at = CASE WHEN $3 = 'cancelled' THEN clock_timestamp() END,
                      offsets_done = $5, records = $6, bytes = $7
-                 WHERE snapshot_id = $1 AND run = $2 AND outcome IS NULL RETURNING origin)
+                 WHERE snapshot_id = $1 AND run = $2 AND outcome IS NULL
+                 RETURNING origin, extract(epoch FROM finished_at - requested_at)::float8 AS seconds)
              UPDATE snapshots SET updated_at = clock_timestamp(),
                  last_error = CASE
-                     WHEN $4::jsonb IS NOT NULL AND (SELECT origin FROM closed) = 'sealer'
-                     THEN $4 ELSE NULL END
-             WHERE id = $1 AND EXISTS (SELECT FROM closed)",
+                     WHEN $4::jsonb IS NOT NULL AND closed.origin = 'sealer' THEN $4 ELSE NULL END
+             FROM closed WHERE id = $1 RETURNING closed.seconds",
             &[
                 &snapshot_id,
                 &run,
@@ -311,5 +352,5 @@ async fn close_run(
         )
         .await
         .attempt(WHAT)?;
-    Ok(closed == 1)
+    Ok(closed.map(|row| row.get("seconds")))
 }

@@ -42,6 +42,17 @@ pub enum CommitOutcome {
     Conflict,
 }
 
+impl CommitOutcome {
+    /// One word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            CommitOutcome::Committed => "committed",
+            CommitOutcome::LeaseLost => "lease_lost",
+            CommitOutcome::Conflict => "conflict",
+        }
+    }
+}
+
 /// What is left to read of a task: planned − stored.
 pub async fn unread_ranges(
     db: &Database,

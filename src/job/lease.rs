@@ -11,6 +11,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::db::{self, Database, Lease, LeaseState, Progress};
 use crate::fault::{self, Fault};
+use crate::metrics;
 use crate::snapshot::Failure;
 
 /// How long work that was told to stop may take to get to an end by itself: where the lease is
@@ -143,7 +144,9 @@ impl Heartbeat {
             let renewal =
                 db::renew_lease(&self.db, self.lease, self.lease_seconds, self.progress.get());
             let left = safe.saturating_sub(renewed.elapsed());
-            match tokio::time::timeout(left, renewal).await {
+            let renewal = tokio::time::timeout(left, renewal).await;
+            metrics::renewal_took(asked.elapsed());
+            match renewal {
                 Ok(Ok(LeaseState::Held)) => {
                     renewed = asked;
                     self.tell_waiting(safe).await;

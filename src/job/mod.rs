@@ -20,7 +20,8 @@ use std::time::Duration;
 
 pub use ask::{dry_run, topic_offsets, topics};
 pub use error::JobError;
-pub use sealer::seal_round;
+use sealer::Retentions;
+pub use sealer::{seal_round, topic_backlogs};
 pub use sweeper::sweep_round;
 pub use worker::{WorkSource, work, work_once, work_until_idle};
 
@@ -63,6 +64,7 @@ pub struct Shells {
 pub struct Cluster {
     client: KafkaClient,
     readers: Readers,
+    retentions: Retentions,
 }
 
 impl Cluster {
@@ -72,7 +74,8 @@ impl Cluster {
     /// [`KafkaError`] if librdkafka refuses the configuration.
     pub fn connect(config: KafkaConfig) -> Result<Self, KafkaError> {
         let client = KafkaClient::connect(&config)?;
-        Ok(Cluster { client, readers: Readers::new(config, ReadLimits::default()) })
+        let readers = Readers::new(config, ReadLimits::default());
+        Ok(Cluster { client, readers, retentions: Retentions::default() })
     }
 }
 

@@ -19,8 +19,8 @@ use super::read::{FileRead, TaskReader};
 use super::{JobError, Shells};
 use crate::data_file;
 use crate::db::{
-    self, ClaimedTask, CommitOutcome, Cut, Finished, LastOfTask, Loss, NewFile, PlannedPartition,
-    Progress, StoredCut, TaskKind,
+    self, ClaimedTask, CommitOutcome, Cut, EndedRun, Finished, LastOfTask, Loss, NewFile,
+    PlannedPartition, Progress, StoredCut, TaskKind,
 };
 use crate::fault::{self, Fault};
 use crate::metrics;
@@ -69,7 +69,8 @@ async fn read(shells: &Shells, task: &ClaimedTask, held: &HeldLease) -> Result<(
             // Another window's run was quicker with some of it: what is left is asked anew.
             CommitOutcome::Conflict => discard(shells, file_read.file.as_ref()).await,
             CommitOutcome::Committed => {
-                metrics::stored(file_read.file.as_ref().map(|f| f.bytes), &file_read.segments);
+                let records = file_read.segments.iter().map(|segment| segment.tally.records).sum();
+                metrics::stored(file_read.file.as_ref().map(|f| f.bytes), records);
                 progress = file_read.progress;
                 if file_read.rest_empty {
                     return Ok(());
@@ -100,14 +101,16 @@ async fn commit(
             Ok(outcome) => outcome,
             Err(JobError::Db(error)) if error.is_retryable() && left > 0 => {
                 tracing::warn!(%error, "a commit got no answer; finding out what became of it");
-                match landed(shells, task, held, file, error).await? {
-                    true => CommitOutcome::Committed,
+                let landed = landed(shells, task, held, file, error).await?;
+                metrics::commit_settled(landed, started.elapsed());
+                match landed {
+                    true => return Ok(CommitOutcome::Committed),
                     false => continue,
                 }
             }
             Err(error) => return Err(error),
         };
-        metrics::committed(outcome, started.elapsed());
+        metrics::committed(outcome.as_str(), started.elapsed());
         fault::hit(Fault::AfterCommit);
         return Ok(outcome);
     }
@@ -206,15 +209,16 @@ async fn finish(shells: &Shells, task: &ClaimedTask) -> Result<(), JobError> {
     fault::hit(Fault::AfterFinish);
     match ended {
         None => return Err(JobError::LeaseLost),
-        Some((totals, failure)) => tell(task.snapshot_id, &totals, failure.as_ref()),
+        Some(ended) => tell(task.snapshot_id, &ended),
     }
     Ok(())
 }
 
-fn tell(snapshot_id: Uuid, totals: &Totals, failure: Option<&Failure>) {
-    let outcome = if failure.is_some() { "failed" } else { "succeeded" };
-    metrics::run_ended(outcome, failure.map(|f| f.kind));
-    metrics::run_found(totals);
+fn tell(snapshot_id: Uuid, ended: &EndedRun) {
+    let totals = &ended.totals;
+    let outcome = if ended.failure.is_some() { "failed" } else { "succeeded" };
+    metrics::run_ended(outcome, ended.failure.as_ref().map(|f| f.kind), ended.seconds);
+    metrics::run_found(totals, ended.newly_lost_offsets);
     tracing::info!(
         %snapshot_id, outcome, records = totals.records, records_added = totals.records_added,
         files = totals.files, bytes = totals.bytes, lost_offsets = totals.lost_offsets,

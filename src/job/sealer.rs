@@ -4,10 +4,14 @@
 //! topic, not per window, and only where one has moved is a snapshot run once more. The run
 //! is one like any other; it shows only if it succeeds.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
 use super::plan::topic_id;
 use super::{JobError, Shells};
 use crate::db::{self, DbError, WatchedTopic};
 use crate::fault::{self, Fault};
+use crate::metrics::TopicBacklog;
 use crate::snapshot::FailureKind;
 
 /// Looks at every topic that snapshots are about, once. Gives how many runs it queued.
@@ -34,6 +38,40 @@ pub async fn seal_round(shells: &Shells) -> Result<u64, DbError> {
     Ok(queued)
 }
 
+/// For how long Kafka keeps the events of topics, in milliseconds, as the last rounds heard; by our
+/// key. For people to watch: it decides nothing.
+#[derive(Default)]
+pub(super) struct Retentions(Mutex<HashMap<i64, i64>>);
+
+impl Retentions {
+    fn keep(&self, topic: i64, retention_ms: Option<i64>) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match retention_ms {
+            Some(ms) if ms >= 0 => kept.insert(topic, ms),
+            _ => kept.remove(&topic),
+        };
+    }
+
+    fn seconds(&self, topic: i64) -> Option<f64> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.get(&topic).map(|ms| *ms as f64 / 1000.0)
+    }
+}
+
+/// What the snapshots of all topics wait for. Asks Postgres alone: Kafka may be away, which is when
+/// it matters.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn topic_backlogs(shells: &Shells) -> Result<Vec<TopicBacklog>, DbError> {
+    let watched = db::watched_topics(&shells.db).await?;
+    let known: Vec<(i64, String, Option<f64>)> = watched
+        .iter()
+        .map(|it| (it.key, it.topic.to_string(), shells.cluster.retentions.seconds(it.key)))
+        .collect();
+    db::topic_backlogs(&shells.db, &known).await
+}
+
 async fn seal_topic(shells: &Shells, watched: &WatchedTopic) -> Result<u64, JobError> {
     let topic = watched.topic.clone();
     let (described, watermarks) = shells
@@ -50,6 +88,7 @@ async fn seal_topic(shells: &Shells, watched: &WatchedTopic) -> Result<u64, JobE
         db::record_incarnation(&shells.db, &watched.cluster, name, &topic_id).await?;
         return Ok(0);
     }
+    shells.cluster.retentions.keep(watched.key, described.retention_ms);
     let seen: Vec<(i32, i64)> =
         watermarks.iter().map(|w| (w.partition, w.last_stable_offset)).collect();
     fault::hit(Fault::Sealing);

@@ -94,7 +94,7 @@ pub async fn work_once(
     );
     let held = HeldLease::hold(shells.db.clone(), task.lease, lease_seconds, asked_at, stopping);
     async {
-        let (started, _busy) = (Instant::now(), metrics::Busy::begin());
+        let (started, _busy) = (Instant::now(), metrics::Ongoing::task());
         let done = attempt(shells, &task, &held).await;
         metrics::task_done(task.kind.as_str(), started.elapsed());
         if let Err(error) = done {
@@ -175,8 +175,8 @@ async fn fail(shells: &Shells, task: &ClaimedTask, failure: Failure) -> Result<(
 
 /// Fails the run.
 async fn end(shells: &Shells, task: &ClaimedTask, failure: Failure) -> Result<(), DbError> {
-    if db::fail_run(&shells.db, task, &failure).await? {
-        metrics::run_ended("failed", Some(failure.kind));
+    if let Some(seconds) = db::fail_run(&shells.db, task, &failure).await? {
+        metrics::run_ended("failed", Some(failure.kind), seconds);
         tracing::warn!(code = failure.kind.code(), error = failure.message, "snapshot failed");
     }
     Ok(())

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, Weak};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -17,6 +17,7 @@ use super::config::KafkaConfig;
 use super::context::Context;
 use super::error::KafkaError;
 use super::ffi::{self, Consumer};
+use crate::metrics;
 use crate::snapshot::{TimestampType, TopicName};
 
 /// How long one call may take.
@@ -172,9 +173,7 @@ impl KafkaClient {
     /// # Errors
     /// [`KafkaError::Unauthorized`], [`KafkaError::Unavailable`].
     pub fn list_topics(&self) -> Result<Vec<TopicSummary>, KafkaError> {
-        let metadata = self
-            .native()
-            .fetch_metadata(None, CALL_TIMEOUT)
+        let metadata = timed("list_topics", || self.native().fetch_metadata(None, CALL_TIMEOUT))
             .map_err(|e| self.context().failed("listing topics", None, &CallError::from(&e)))?;
         self.context().answered();
         let mut topics: Vec<TopicSummary> = metadata
@@ -193,7 +192,8 @@ impl KafkaClient {
         topic: &TopicName,
         timeout: Duration,
     ) -> Result<FoundTopic, KafkaError> {
-        let found = ffi::describe_topic(self.native(), topic.as_str(), timeout)
+        let describe = || ffi::describe_topic(self.native(), topic.as_str(), timeout);
+        let found = timed("describe_topic", describe)
             .map_err(|e| self.context().failed("describing the topic", Some(topic), &e))?;
         self.context().answered();
         if found.partitions.is_empty() {
@@ -205,7 +205,8 @@ impl KafkaClient {
     /// The topic's settings; none where this user may not see them, or the broker has no
     /// such call.
     fn topic_settings(&self, topic: &TopicName) -> Result<Vec<(String, String)>, KafkaError> {
-        match ffi::describe_topic_settings(self.native(), topic.as_str(), CALL_TIMEOUT) {
+        let describe = || ffi::describe_topic_settings(self.native(), topic.as_str(), CALL_TIMEOUT);
+        match timed("describe_config", describe) {
             Ok(settings) => Ok(settings),
             Err(error) => match error.code {
                 RDKafkaErrorCode::TopicAuthorizationFailed
@@ -236,6 +237,14 @@ fn serve_events(consumer: &Weak<Consumer>) {
         // What it returns has gone to the context already.
         let _ = consumer.poll(EVENT_POLL);
     }
+}
+
+/// Asks, and measures how long that takes.
+pub(super) fn timed<T>(op: &'static str, ask: impl FnOnce() -> T) -> T {
+    let started = Instant::now();
+    let answer = ask();
+    metrics::kafka_answered(op, started.elapsed());
+    answer
 }
 
 fn known_id(found: &FoundTopic) -> Option<TopicId> {

@@ -10,6 +10,7 @@ use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 
 use super::call::CallError;
 use super::error::{KafkaError, LastError};
+use crate::metrics;
 use crate::snapshot::TopicName;
 
 /// Log lines per client and [`LINE_WINDOW`]: librdkafka prints some 20 a second while a
@@ -36,6 +37,7 @@ impl Context {
     /// Keeps the cause of an error that is reported apart from any answer: a timeout alone
     /// does not tell a wrong password from an unplugged cable.
     pub(super) fn note(&self, code: RDKafkaErrorCode, reason: &str) {
+        metrics::kafka_error(&format!("{code:?}"));
         let mut cause = locked(&self.cause);
         // "All brokers are down" follows each cause and would hide it.
         if code != RDKafkaErrorCode::AllBrokersDown || cause.is_none() {
@@ -64,6 +66,7 @@ impl Context {
         topic: Option<&TopicName>,
         error: &CallError,
     ) -> KafkaError {
+        metrics::kafka_error(&format!("{:?}", error.code));
         let unknown_topic = matches!(
             error.code,
             RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rdkafka::error::RDKafkaErrorCode;
 
 use super::call::{Answer, CallError, FoundPartition, FoundTopic, Question};
-use super::client::KafkaClient;
+use super::client::{KafkaClient, timed};
 use super::error::KafkaError;
 use super::ffi;
 use crate::snapshot::{PartitionLook, Timestamp, TopicName, Watermarks, Window};
@@ -240,10 +240,11 @@ impl KafkaClient {
         loop {
             tries += 1;
             let left = ASK_TIMEOUT.saturating_sub(started.elapsed());
-            let answers =
-                ffi::list_offsets(self.native(), topic.as_str(), partitions, question, left)
-                    .map_err(|error| Unanswered { partition: None, error })
-                    .and_then(|answers| in_order(partitions, answers, question));
+            let ask =
+                || ffi::list_offsets(self.native(), topic.as_str(), partitions, question, left);
+            let answers = timed("list_offsets", ask)
+                .map_err(|error| Unanswered { partition: None, error })
+                .and_then(|answers| in_order(partitions, answers, question));
             let unanswered = match answers {
                 Ok(offsets) => {
                     self.context().answered();

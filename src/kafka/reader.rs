@@ -19,6 +19,7 @@ use super::error::KafkaError;
 use super::ffi::{AssignedConsumer, Consumer, PartitionQueue};
 use super::read::Read;
 use super::readers::Home;
+use crate::metrics;
 use crate::snapshot::{Event, OffsetRange, PartitionRange, TopicName};
 
 /// Partitions that are assigned at once, the one that is read included. In the worst case each
@@ -191,6 +192,7 @@ impl RangeReader {
         )?;
         self.events += events;
         self.bytes += read.bytes();
+        metrics::events_read(events, read.bytes());
         match end {
             ReadEnd::Paused { next_offset } | ReadEnd::Stopped { next_offset } => {
                 assigned.next_offset = next_offset;

@@ -31,6 +31,12 @@ pub(super) fn prepare(root: &Path) -> io::Result<()> {
     }
 }
 
+/// How many bytes of the disk are free to us.
+pub(super) fn free_bytes(root: &Path) -> Option<u64> {
+    let disk = rustix::fs::statvfs(root).ok()?;
+    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
 /// Whether something on the way from `root` to `name` is a symbolic link.
 pub(super) fn has_link(root: &Path, name: &str) -> bool {
     let mut path = root.to_path_buf();

@@ -15,6 +15,7 @@ mod open;
 mod owner;
 mod reader;
 mod sink;
+mod timed;
 mod unfinished;
 mod upload;
 

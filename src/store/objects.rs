@@ -132,6 +132,12 @@ impl Store {
         }
     }
 
+    /// How many bytes are free where objects are stored, if that is a disk of ours and it tells.
+    pub async fn free_bytes(&self) -> Option<u64> {
+        let root = self.on_disk()?;
+        spawn_blocking(move || local::free_bytes(&root)).await.ok()?
+    }
+
     pub(super) fn objects(&self) -> &Arc<dyn ObjectStore> {
         &self.0.objects
     }

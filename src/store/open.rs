@@ -14,6 +14,7 @@ use object_store::{ObjectStore, RetryConfig};
 use url::Url;
 
 use super::bucket::{Bucket, Connector};
+use super::timed::Timed;
 use super::{Cause, StoreError, local};
 
 const FORMS: &str = "file:///dir, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix";
@@ -98,6 +99,11 @@ impl Client {
 }
 
 pub(super) fn open(text: &str, client: &Client) -> Result<Place, StoreError> {
+    let place = open_place(text, client)?;
+    Ok(Place { objects: Arc::new(Timed(place.objects)), ..place })
+}
+
+fn open_place(text: &str, client: &Client) -> Result<Place, StoreError> {
     let url = match Url::parse(text) {
         Ok(url) => url,
         Err(url::ParseError::RelativeUrlWithoutBase) => {

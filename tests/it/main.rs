@@ -18,6 +18,7 @@ mod history;
 mod kafka;
 mod leases;
 mod loss;
+mod metrics;
 mod overlap;
 mod process;
 mod replicas;
