@@ -17,7 +17,7 @@ use crate::app::AppError;
 use crate::settings::TlsSettings;
 
 /// How often the files are looked at.
-const LOOK_INTERVAL: Duration = Duration::from_secs(30);
+const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A certificate with its key, as the files have it.
 #[derive(Debug)]

@@ -21,6 +21,20 @@ pub fn strandline(arguments: &[&str], folder: &Path) -> Command {
     command
 }
 
+/// The same command, with as few open files as most shells let a process have at first.
+fn as_shells_do(command: &Command) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "ulimit -S -n 1024 && exec \"$0\" \"$@\""]);
+    shell.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    shell
+}
+
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).expect("UTF-8")
 }
@@ -47,7 +61,7 @@ impl Starting {
     }
 
     fn launch_on(listen: &str, folder: &Path, settings: &[(&str, &str)]) -> Self {
-        let mut command = strandline(&["serve", "--listen", listen], folder);
+        let mut command = as_shells_do(&strandline(&["serve", "--listen", listen], folder));
         command.envs(settings.iter().copied());
         let mut child = command.stderr(Stdio::piped()).spawn().expect("it starts");
         let lines = BufReader::new(child.stderr.take().expect("its log")).lines();

@@ -2,11 +2,12 @@
 //! that are slow or broken.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use strandline::snapshot::Timestamp;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::harness::{HOUR, TestApp, TestTopic, answer, at, empty_database, record};
@@ -33,7 +34,7 @@ async fn tokens_from_the_command_line_count_at_once() {
     assert!(none.contains("there are no tokens"), "{none}");
 
     let create = ["create", "--name", "airflow", "--scope", "write", "--topic", "orders.*"];
-    let (code, printed, errors) = run(&create);
+    let (code, printed, errors) = run(&[&create[..], &["--expires-in-days", "2"]].concat());
     assert_eq!((code, errors.as_str()), (Some(0), ""));
     let secret = printed.trim_end();
     assert_eq!(printed, format!("{secret}\n"));
@@ -66,6 +67,9 @@ async fn tokens_from_the_command_line_count_at_once() {
     let listed: Value = serde_json::from_str(&listed).expect("JSON");
     assert_eq!((&listed[0]["state"], &listed[0]["name"]), (&json!("revoked"), &json!("airflow")));
     assert!(!listed[0]["last_used_at"].is_null(), "{listed}");
+    let time =
+        |name: &str| Timestamp::parse(listed[0][name].as_str().expect(name)).expect("a time");
+    assert_eq!(time("expires_at"), time("created_at").plus_seconds(2 * 86_400));
     let log = serving.log();
     assert!(log.contains("caller=\"airflow\""), "{log}");
     assert!(!log.contains(&secret["strandline_".len()..]), "the token is in the log");
@@ -115,13 +119,25 @@ async fn a_public_address_needs_a_token_or_leave() {
     assert_eq!((answer(list).await.0, answer(with).await.0), (401, 200));
 }
 
+/// Writes a new certificate of `strandline.test` and its key.
+fn certify(cert: &Path, key: &Path) -> reqwest::Certificate {
+    let made = rcgen::generate_simple_self_signed(["strandline.test".to_owned()]).expect("made");
+    std::fs::write(cert, made.cert.pem()).expect("written");
+    std::fs::write(key, made.signing_key.serialize_pem()).expect("written");
+    reqwest::Certificate::from_pem(made.cert.pem().as_bytes()).expect("PEM")
+}
+
+/// A client that finds `strandline.test` here and trusts this certificate alone.
+fn trusting(certificate: reqwest::Certificate, address: SocketAddr) -> reqwest::Client {
+    let client = reqwest::Client::builder().tls_certs_only([certificate]);
+    client.resolve("strandline.test", address).build().expect("a client")
+}
+
 #[tokio::test]
 async fn https_with_a_certificate_of_ones_own() {
     let (folder, url) = (folder(), empty_database().await);
-    let made = rcgen::generate_simple_self_signed(["strandline.test".to_owned()]).expect("made");
     let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
-    std::fs::write(&cert, made.cert.pem()).expect("written");
-    std::fs::write(&key, made.signing_key.serialize_pem()).expect("written");
+    let certificate = certify(&cert, &key);
     let paths = (cert.to_str().expect("UTF-8"), key.to_str().expect("UTF-8"));
     let settings = [
         ("STRANDLINE_DATABASE_URL", url.as_str()),
@@ -130,12 +146,7 @@ async fn https_with_a_certificate_of_ones_own() {
     ];
     let serving = Serving::start_with(folder.path(), &settings);
     let address = serving.url.strip_prefix("https://").expect("HTTPS").parse().expect("an address");
-    let trusted = reqwest::Certificate::from_pem(made.cert.pem().as_bytes()).expect("PEM");
-    let client = reqwest::Client::builder()
-        .tls_certs_only([trusted])
-        .resolve("strandline.test", address)
-        .build()
-        .expect("a client");
+    let client = trusting(certificate, address);
     let url = format!("https://strandline.test:{}/readyz", address.port());
     assert_eq!(answer(client.get(&url)).await.0, 200);
     let untrusting = reqwest::Client::builder().resolve("strandline.test", address).build();
@@ -147,6 +158,15 @@ async fn https_with_a_certificate_of_ones_own() {
     };
     assert_eq!(health(&settings[1..2]), Some(0));
     assert_eq!(health(&[]), Some(1), "it speaks no plain HTTP");
+
+    // Those who begin to trust the next one now are served as soon as it is shown.
+    let client = trusting(certify(&cert, &key), address);
+    let renewed = async {
+        while client.get(&url).send().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(LONG, renewed).await.expect("the new certificate");
 
     for (settings, part) in [
         (vec![("STRANDLINE_TLS_CERT", paths.0)], "--tls-key"),
@@ -170,10 +190,9 @@ async fn metrics_of_their_own_listener_need_no_token() {
     let settings = [
         ("STRANDLINE_DATABASE_URL", url.as_str()),
         ("STRANDLINE_METRICS_LISTEN", address.as_str()),
-        ("STRANDLINE_RATE_LIMIT", "5"),
     ];
-    let serving = Serving::start_with(folder.path(), &settings);
-    let (_, secret, _) = token(folder.path(), &url, &["create", "--name", "a", "--scope", "read"]);
+    let _serving = Serving::start_with(folder.path(), &settings);
+    token(folder.path(), &url, &["create", "--name", "a", "--scope", "read"]);
     let http = reqwest::Client::new();
     let (status, metrics) = answer(http.get(format!("http://{address}/metrics"))).await;
     assert_eq!(status, 200);
@@ -194,15 +213,48 @@ async fn metrics_of_their_own_listener_need_no_token() {
     }
     assert!(metrics.contains("strandline_run_failures_total{code=\"DATA_LOST\"} 0"), "{metrics}");
     assert_eq!(answer(http.get(format!("http://{address}/v1/snapshots"))).await.0, 404);
+}
 
-    // One caller's limit, and nobody's for probes.
-    let ask = || http.get(format!("{}/v1/version", serving.url)).bearer_auth(secret.trim_end());
-    let answers = futures_util::future::join_all((0..50).map(|_| answer(ask()))).await;
-    let (_, problem) = answers.iter().find(|(status, _)| *status == 429).expect("a refusal");
+#[tokio::test]
+async fn one_callers_limit_is_nobody_elses_and_no_probes() {
+    let (folder, url) = (folder(), empty_database().await);
+    let settings = [("STRANDLINE_DATABASE_URL", url.as_str()), ("STRANDLINE_RATE_LIMIT", "5")];
+    let serving = Serving::start_with(folder.path(), &settings);
+    let [busy, other] = ["busy", "other"]
+        .map(|name| token(folder.path(), &url, &["create", "--name", name, "--scope", "read"]).1);
+    let http = reqwest::Client::new();
+    let ask = async |path: &str, token: &str| {
+        let request = http.get(format!("{}{path}", serving.url));
+        answer(request.bearer_auth(token.trim_end())).await
+    };
+    // Until it is told of the tokens, all are the same caller; probes are not counted.
+    while answer(http.get(format!("{}/metrics", serving.url))).await.0 != 401 {
+        tokio::task::yield_now().await;
+    }
+    let ask_often = |times, path, token| {
+        futures_util::future::join_all((0..times).map(move |_| ask(path, token)))
+    };
+    let (answers, others) = futures_util::future::join(
+        ask_often(50, "/v1/version", &busy),
+        ask_often(5, "/v1/version", &other),
+    )
+    .await;
+    let refusals: Vec<_> = answers.iter().filter(|(status, _)| *status == 429).collect();
+    let (_, problem) = refusals.first().expect("a refusal");
     assert_eq!((&problem["code"], &problem["retryable"]), (&json!("RATE_LIMITED"), &json!(true)));
-    let probe = || http.get(format!("{}/readyz", serving.url));
-    let probes = futures_util::future::join_all((0..50).map(|_| answer(probe()))).await;
-    assert!(probes.iter().all(|(status, _)| *status == 200));
+    assert!(others.iter().all(|(status, _)| *status == 200), "{others:?}");
+    for path in ["/readyz", "/metrics"] {
+        let probes = ask_often(50, path, &busy).await;
+        assert!(probes.iter().all(|(status, _)| *status == 200), "{path}");
+    }
+    let (_, metrics) = ask("/metrics", &busy).await;
+    let metrics = metrics.as_str().expect("text");
+    for counted in [
+        format!("strandline_refused_requests_total{{limit=\"rate\"}} {}\n", refusals.len()),
+        "strandline_auth_failures_total{reason=\"missing\"} 1\n".to_owned(),
+    ] {
+        assert!(metrics.contains(&counted), "{counted}{metrics}");
+    }
 }
 
 #[tokio::test]
@@ -227,23 +279,33 @@ async fn a_reader_that_stalls_is_let_go() {
     // The one stream that a test's service has is taken, until its reader is given up.
     let again = || answer(app.http.get(format!("{}{path}?limit=1", app.url)));
     assert_eq!(again().await.0, 429);
-    while again().await.0 == 429 {
-        tokio::task::yield_now().await;
-    }
+    let let_go = async {
+        while again().await.0 == 429 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LONG, let_go).await.expect("the stream is free again");
     // What was cut off does not look like an end.
     stalled.read_to_end(&mut read).await.expect("the rest");
     assert!(!read.ends_with(b"0\r\n\r\n"), "the last chunk is missing");
     assert_eq!(app.events(&snapshot).await.len(), 30);
 }
 
+/// Longer than anything here takes when it works.
+const LONG: Duration = Duration::from_secs(30);
+
 /// What comes back for these bytes on a connection of their own, until it is closed.
 fn raw(url: &str, bytes: &[u8]) -> String {
     let address = url.strip_prefix("http://").expect("HTTP");
     let mut stream = TcpStream::connect(address).expect("a connection");
     stream.write_all(bytes).expect("sent");
+    stream.set_read_timeout(Some(LONG)).expect("a timeout");
     let mut answer = Vec::new();
     // A connection that is reset has said what it had to say.
-    let _ = stream.read_to_end(&mut answer);
+    if let Err(error) = stream.read_to_end(&mut answer) {
+        let start = String::from_utf8_lossy(&bytes[..bytes.len().min(80)]);
+        assert_ne!(error.kind(), std::io::ErrorKind::WouldBlock, "left open: {start:?}");
+    }
     String::from_utf8_lossy(&answer).into_owned()
 }
 
@@ -260,14 +322,17 @@ async fn slow_and_broken_clients_are_in_nobodys_way() {
     // A body that does not come, and a head that does not end: each is closed by the server.
     let body = slow(format!("{head}connection: close\r\ncontent-length: 10\r\n\r\n{{"));
     let half = slow(head.to_owned());
-    // Idle connections, more than shells let a process open as a rule, this one included.
+    // Idle connections, more than a process may have open at first, this one included.
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile).maximum;
     setrlimit(Resource::Nofile, Rlimit { current: limit, maximum: limit }).expect("raised");
-    let address = serving.url.strip_prefix("http://").expect("HTTP").to_owned();
-    let idle: Vec<TcpStream> =
-        (0..1500).map(|_| TcpStream::connect(&address).expect("a connection")).collect();
-    let http = reqwest::Client::new();
+    let address = serving.url.strip_prefix("http://").expect("HTTP").parse().expect("an address");
+    // Before the first of them is let go and makes room, which is after ten seconds.
+    let soon = Duration::from_secs(5);
+    let idle: Vec<TcpStream> = (0..1500)
+        .map(|_| TcpStream::connect_timeout(&address, soon).expect("a connection"))
+        .collect();
+    let http = reqwest::Client::builder().timeout(soon).build().expect("a client");
     assert_eq!(answer(http.get(format!("{}/v1/version", serving.url))).await.0, 200);
     drop(idle);
     for (bytes, status) in [
@@ -287,6 +352,8 @@ async fn slow_and_broken_clients_are_in_nobodys_way() {
             "{start:?} {answer}"
         );
     }
+    let head = raw(&serving.url, b"HEAD /livez HTTP/1.0\r\n\r\n");
+    assert!(head.contains(" 200 ") && head.ends_with("\r\n\r\n"), "no body: {head}");
     let answered = body.await.expect("no panic");
     assert!(answered.contains("did not arrive within"), "{answered}");
     let closed = half.await.expect("no panic");
