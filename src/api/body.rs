@@ -416,12 +416,16 @@ mod tests {
 
     #[test]
     fn a_form_will_do() {
-        let body = b"topic=orders&window_start=2025-07-29+00%3A00%3A00%2B00%3A00&window_end=2025-07-30T00:00:00Z&label=a:b:c&on_loss=fail";
-        let request = read(Some("application/x-www-form-urlencoded"), body).expect("a good form");
+        let form = |body: &str| read(Some("application/x-www-form-urlencoded"), body.as_bytes());
+        let body = "topic=orders&window_start=2025-07-29+00%3A00%3A00%2B00%3A00&window_end=2025-07-30T00:00:00Z&label=a:b:c&on_loss=fail";
+        let request = form(body).expect("a good form");
         assert_eq!(request.labels.expect("labels")["a"], "b:c");
         assert_eq!(request.on_loss, OnLoss::Fail);
-        let twice = b"topic=a&topic=b";
-        assert!(read(Some("application/x-www-form-urlencoded"), twice).is_err());
+        for again in ["topic=orders", "label=a:c"] {
+            let problem = form(&format!("{body}&{again}")).expect_err(again);
+            assert!(problem.detail.contains("more than once"), "{}", problem.detail);
+        }
+        assert!(form(&format!("{body}&label=c:d")).is_ok());
     }
 
     #[test]

@@ -246,3 +246,26 @@ fn line(event: &OwnedEvent) -> Result<Vec<u8>, StreamError> {
     line.push(b'\n');
     Ok(line)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn sizes(lines: impl Stream<Item = Vec<u8>> + 'static) -> Vec<usize> {
+        let chunks = chunked(lines.map(Ok)).map_ok(|chunk| chunk.len());
+        chunks.try_collect().await.expect("lines")
+    }
+
+    #[tokio::test]
+    async fn lines_that_are_ready_leave_together_as_far_as_a_chunk_goes() {
+        let lines = || stream::iter(vec![vec![b'x'; 1000]; 140]);
+        assert_eq!(sizes(lines()).await, [66_000, 66_000, 8_000]);
+        let large = stream::iter([vec![b'x'; 2 * CHUNK_BYTES], vec![b'x']]);
+        assert_eq!(sizes(large).await, [2 * CHUNK_BYTES, 1]);
+        let slow = lines().then(async |line| {
+            tokio::task::yield_now().await;
+            line
+        });
+        assert_eq!(sizes(slow).await, [1000; 140], "none is waited for");
+    }
+}

@@ -3,6 +3,8 @@
 
 use actix_web::http::header;
 use actix_web::test::TestRequest;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -77,7 +79,15 @@ fn time_like() -> impl Strategy<Value = String> {
             format!("{}{other}{}", &time[..at], &time[at + 1..])
         },
     );
-    prop_oneof![good, bent, "[0-9TtZz:.+ -]{0,40}", any::<String>()]
+    let any_digits = "[0-9]{4}-[01][0-9]-[0-3][0-9][Tt ][0-2][0-9]:[0-6][0-9]:[0-6][0-9](\\.[0-9]{1,9})?([Zz]|[+-][0-2][0-9]:[0-5][0-9])?";
+    prop_oneof![good, bent, any_digits, "[0-9TtZz:.+ -]{0,40}", any::<String>()]
+}
+
+/// A header that names a scheme or none; Base64 of anything behind it, or anything.
+fn credentials_like() -> impl Strategy<Value = String> {
+    let bytes = prop::collection::vec(any::<u8>(), 0..30);
+    let coded = bytes.prop_map(|bytes| format!("Basic {}", STANDARD.encode(bytes)));
+    prop_oneof![coded, "((Bearer|basic|Basic) )?[ -~]{0,60}"]
 }
 
 proptest! {
@@ -119,6 +129,16 @@ proptest! {
     }
 
     #[test]
+    fn a_time_means_the_same_in_a_query(text in time_like()) {
+        let query = url::form_urlencoded::Serializer::new(String::new()).append_pair("at", &text).finish();
+        let request = TestRequest::with_uri(&format!("/x?{query}")).to_http_request();
+        let found = Params::read(&request, &["at"]).and_then(|params| params.time("at"));
+        if let Ok(time) = Timestamp::parse(&text) {
+            prop_assert_eq!(found, Ok(Some(time)), "{:?}", text);
+        }
+    }
+
+    #[test]
     fn any_content_type(value in "[ -~]{0,40}") {
         sound(read(&value, b"{}"))?;
     }
@@ -146,7 +166,7 @@ proptest! {
     }
 
     #[test]
-    fn any_credentials(value in "((Bearer|basic|Basic) )?[ -~]{0,60}") {
+    fn any_credentials(value in credentials_like()) {
         let request = TestRequest::get().insert_header((header::AUTHORIZATION, value.as_str()));
         match credentials::read(request.to_http_request().headers()) {
             Ok(found) => prop_assert!(found.is_some()),

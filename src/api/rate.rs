@@ -100,6 +100,19 @@ mod tests {
     }
 
     #[test]
+    fn who_has_been_silent_is_forgotten_and_nobody_else() {
+        let (quick, slow) = (RateLimits::new(1_000_000_000), RateLimits::new(1));
+        let anyone = CallerKey::Address(None);
+        assert!(quick.request(&anyone).is_ok() && slow.request(&anyone).is_ok());
+        let known = |limits: &RateLimits| limits.requests.as_ref().map(|(_, known)| known.len());
+        // A nanosecond makes up for one of so many requests a second.
+        quick.forget_silent();
+        assert_eq!(known(&quick), Some(0));
+        slow.forget_silent();
+        assert!(slow.request(&anyone).is_err());
+    }
+
+    #[test]
     fn wrong_tokens_are_counted_by_address() {
         let limits = RateLimits::new(0);
         let address = Some(IpAddr::from([127, 0, 0, 1]));
