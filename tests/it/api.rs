@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use reqwest::header::HeaderValue;
 use serde_json::{Value, json};
 
 use crate::harness::{HOUR, TestApp, TestTopic, answer, at, record};
@@ -63,10 +64,21 @@ async fn waiting_ends_with_the_run_and_expect_turns_it_into_a_status() {
     let topic = TestTopic::create(1, &[]).await;
     topic.produce(&[record(0, 0, "a"), record(0, HOUR, "end")]).await;
     let _workers = app.start_workers(1);
-    let (status, done) = app.post("/v1/snapshots?wait=60", &body(&topic.name)).await;
+    let request = body(&topic.name);
+    // Not when the wait is over.
+    let waited = app.post("/v1/snapshots?wait=60", &request);
+    let waited = tokio::time::timeout(Duration::from_secs(30), waited).await;
+    let (status, done) = waited.expect("it was told");
     assert_eq!((status, &done["state"]), (200, &json!("succeeded")));
     let (status, expected) = app.post("/v1/snapshots?expect=sealed", &body(&topic.name)).await;
     assert_eq!((status, &expected["id"]), (200, &done["id"]));
+    let preferred = app.http.post(format!("{}/v1/snapshots", app.url)).json(&body(&topic.name));
+    let preferred = preferred.header("prefer", "respond-async, wait=1000000").send().await;
+    let preferred = preferred.expect("an answer");
+    assert_eq!(
+        (preferred.status().as_u16(), &preferred.headers()["preference-applied"]),
+        (200, &HeaderValue::from_static("wait=60"))
+    );
     let (status, failed) = app.post("/v1/snapshots?wait=60", &body("no-such-topic")).await;
     assert_eq!((status, &failed["state"]), (200, &json!("failed")));
     let (status, problem) =
@@ -127,7 +139,9 @@ async fn those_who_wait_get_their_answer_when_the_replica_stops() {
     let waiting = tokio::spawn(answer(app.http.get(path)));
     tokio::time::timeout(Duration::from_millis(50), std::future::pending::<()>()).await.ok();
     app.draining.cancel();
-    let (status, snapshot) = waiting.await.expect("an answer");
+    // Well before the minute that was asked for.
+    let answered = tokio::time::timeout(Duration::from_secs(20), waiting).await;
+    let (status, snapshot) = answered.expect("an answer in time").expect("an answer");
     assert!(status == 200 && snapshot["state"] == "queued" || status == 503, "{status} {snapshot}");
     let (status, problem) = app.get("/v1/snapshots").await;
     assert_eq!((status, &problem["code"]), (503, &json!("DRAINING")));
@@ -314,9 +328,13 @@ async fn an_unchanged_document_is_304() {
 async fn spellings_heads_and_ids_of_requests() {
     let app = TestApp::spawn().await;
     assert_eq!(app.get("//v1//snapshots/").await.0, 200);
-    let head = app.http.head(format!("{}/v1/snapshots", app.url)).send().await.expect("an answer");
+    let url = format!("{}/v1/snapshots", app.url);
+    let head = app.http.head(&url).send().await.expect("an answer");
+    let get = app.http.get(&url).send().await.expect("an answer");
     assert_eq!(head.status(), 200);
-    assert_eq!(head.text().await.expect("no body"), "");
+    for header in ["content-type", "content-length"] {
+        assert_eq!(head.headers()[header], get.headers()[header], "{header}");
+    }
     let id = |sent: &'static str| {
         let request = app.http.get(format!("{}/livez", app.url)).header("x-request-id", sent);
         async move {

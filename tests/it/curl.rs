@@ -63,7 +63,8 @@ async fn the_commands_of_the_document_do_what_it_says() {
     let token = text(&create.envs(settings).output().expect("it runs").stdout);
 
     let examples = examples(include_str!("../../docs/curl.md"));
-    let mut script = "set -uo pipefail\n".to_owned();
+    // What a command does not print can only show in that it fails.
+    let mut script = "set -euo pipefail\n".to_owned();
     for (number, example) in examples.iter().enumerate() {
         let command = example
             .command
@@ -80,10 +81,14 @@ async fn the_commands_of_the_document_do_what_it_says() {
         .output()
         .expect("bash");
     let errors = text(&output.stderr);
+    let got_to = (0..examples.len())
+        .rfind(|number| home.path().join(format!("out.{number}")).exists())
+        .map_or("nothing", |number| examples[number].command.as_str());
+    assert!(output.status.success(), "{got_to}\nended it all: {errors}");
     for (number, example) in examples.iter().enumerate() {
         let Some(expected) = &example.printed else { continue };
         let printed = std::fs::read_to_string(home.path().join(format!("out.{number}")));
-        let printed = printed.expect("the shell got there").replace(&topic.name, "orders");
+        let printed = printed.expect("its output").replace(&topic.name, "orders");
         let (printed, expected): (Vec<_>, Vec<_>) =
             (printed.lines().collect(), expected.lines().collect());
         let same = printed.len() == expected.len()
@@ -97,7 +102,7 @@ async fn the_commands_of_the_document_do_what_it_says() {
 }
 
 #[tokio::test]
-async fn curl_gets_many_lines_and_programs_one() {
+async fn terminals_get_many_lines_and_programs_one() {
     let app = crate::harness::TestApp::spawn().await;
     let (_, asked) = app.ask("orders", 0, HOUR).await;
     let url = format!("{}{}", app.url, asked["links"]["self"].as_str().expect("a path"));
@@ -108,6 +113,7 @@ async fn curl_gets_many_lines_and_programs_one() {
     let (curl, program) = (body("curl/8.0", &url).await, body("python-requests/2", &url).await);
     assert!(curl.contains("\n  \"topic\": \"orders\",\n") && curl.ends_with("}\n"), "{curl}");
     assert_eq!(program.lines().count(), 1);
+    assert_eq!(body("Wget/1.21", &url).await, curl);
     let same = |text: &str| serde_json::from_str::<serde_json::Value>(text).expect("JSON");
     assert_eq!(same(&curl), same(&program));
     let problem = body("curl/8.0", &format!("{}/v1/nothing", app.url)).await;

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use strandline::db::{self, Database, PoolLimits};
@@ -161,4 +162,55 @@ async fn a_schema_that_is_behind_takes_a_replica_out_of_service_until_it_is_ther
 
     run_sql(&db, "ALTER TABLE elsewhere RENAME TO refinery_schema_history").await;
     assert_eq!(ready(&serving).await.0, 200);
+}
+
+/// Waits until a token is refused; it counted until now.
+async fn until_refused(serving: &Serving, secret: &str) {
+    let list = || reqwest::Client::new().get(format!("{}/v1/snapshots", serving.url));
+    while answer(list().bearer_auth(secret)).await.0 != 401 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_revoked_token_is_refused_at_once_and_within_ten_seconds_if_nobody_tells() {
+    let url = empty_database().await;
+    let folder = folder();
+    let serving = Serving::start_with(folder.path(), &[("STRANDLINE_DATABASE_URL", &url)]);
+    let db = connect(&url);
+    let secrets = ["first", "second", "third"].map(|name| {
+        let mut command =
+            strandline(&["token", "create", "--scope", "read", "--name", name], folder.path());
+        let output = command.env("STRANDLINE_DATABASE_URL", &url).output().expect("it runs");
+        text(&output.stdout).trim_end().to_owned()
+    });
+    for secret in &secrets {
+        let list = reqwest::Client::new().get(format!("{}/v1/snapshots", serving.url));
+        assert_eq!(answer(list.bearer_auth(secret)).await.0, 200);
+    }
+    assert!(db::revoke_token(&db, "first").await.expect("revoked"));
+    until_refused(&serving, &secrets[0]).await;
+    // It has just looked: by itself it would look again only in five seconds.
+    assert!(db::revoke_token(&db, "second").await.expect("revoked"));
+    let told = tokio::time::timeout(Duration::from_secs(4), until_refused(&serving, &secrets[1]));
+    told.await.expect("it was told");
+    run_sql(&db, "UPDATE tokens SET revoked_at = now() WHERE name = 'third'").await;
+    let asked = tokio::time::timeout(Duration::from_secs(10), until_refused(&serving, &secrets[2]));
+    asked.await.expect("it asked by itself");
+}
+
+#[tokio::test]
+async fn where_nobody_tells_of_anything_all_is_found_a_little_later() {
+    let topic = TestTopic::create(1, &[]).await;
+    topic.produce(&[record(0, 0, "a"), record(0, HOUR, "b")]).await;
+    let url = empty_database().await;
+    let folder = folder();
+    let serving = Serving::start_with(folder.path(), &[("STRANDLINE_DATABASE_URL", &url)]);
+    let db = connect(&url);
+    run_sql(&db, "ALTER TABLE tasks DISABLE TRIGGER tasks_made").await;
+    run_sql(&db, "ALTER TABLE runs DISABLE TRIGGER runs_ended").await;
+    // Without looking by itself the answer would come after five minutes.
+    let stored =
+        tokio::time::timeout(Duration::from_secs(60), store(&serving, &topic.name, 0, HOUR));
+    assert_eq!(stored.await.expect("in time")["result"]["records"], 1);
 }
