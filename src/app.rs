@@ -315,7 +315,7 @@ async fn run(
     let servers = Servers::start(listeners, api_state.clone(), &stopping)?;
     let background = background::start(&shells, settings, &api_state, recorder, &stopping);
     let url = servers.url();
-    tracing::info!(storage = shells.store.url(""), "strandline {VERSION} serves {url}");
+    tracing::info!(url, storage = shells.store.url(""), version = VERSION, "serving");
 
     tokio::select! {
         signal = stop.wanted() => tracing::info!(signal, "stopping"),

@@ -15,6 +15,7 @@ use crate::db::{self, DbError};
 use crate::job::{self, Shells, WorkSource};
 use crate::metrics;
 use crate::settings::ServeSettings;
+use crate::telemetry;
 
 /// How often metrics of all replicas are read from Postgres.
 const ACTIVITY_INTERVAL: Duration = Duration::from_secs(10);
@@ -32,10 +33,12 @@ pub fn start(
 ) -> TaskTracker {
     let background = TaskTracker::new();
     let wake = Arc::new(Notify::new());
-    let name = format!("{}:{}", host_name(), std::process::id());
     for number in 0..worker_count(&settings.work) {
-        let source =
-            WorkSource { worker: format!("{name}/{number}"), only: None, wake: wake.clone() };
+        let source = WorkSource {
+            worker: format!("{}/{number}", telemetry::replica()),
+            only: None,
+            wake: wake.clone(),
+        };
         background.spawn(job::work(shells.clone(), source, stopping.clone()));
     }
     // A replica that is the API alone leaves all work with Kafka to the others.
@@ -57,6 +60,7 @@ pub fn start(
             // Without upkeep, histograms keep every sample since the last scrape.
             recorder.run_upkeep();
             state.rate.forget_silent();
+            telemetry::tell_left_out();
             tokio::select! {
                 () = tokio::time::sleep(UPKEEP_INTERVAL) => {}
                 () = stop.cancelled() => {}
@@ -107,13 +111,5 @@ async fn listen(api: web::Data<ApiState>, wake: Arc<Notify>, stopping: Cancellat
     tokio::select! {
         () = db::listen(&api.db, &told, connected) => {}
         () = stopping.cancelled() => {}
-    }
-}
-
-fn host_name() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    match name.trim() {
-        "" => "localhost".to_owned(),
-        name => name.to_owned(),
     }
 }

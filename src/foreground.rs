@@ -62,9 +62,14 @@ async fn take(
         labels: None,
     };
     let mut stop = StopSignal::listen()?;
-    let (asked, _) =
-        db::request_snapshot(&shells.db, &request, Uuid::now_v7(), &QueueLimit::new(u32::MAX))
-            .await?;
+    let (asked, _) = db::request_snapshot(
+        &shells.db,
+        &request,
+        Uuid::now_v7(),
+        None,
+        &QueueLimit::new(u32::MAX),
+    )
+    .await?;
     let stopping = CancellationToken::new();
     let workers = start_workers(settings, shells, asked.id, &stopping);
     let row = tokio::select! {

@@ -30,3 +30,5 @@ pub mod store;
 
 pub mod fault;
 pub mod metrics;
+pub mod story;
+pub mod trace;

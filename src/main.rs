@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use strandline::app::{self, AppError};
-use strandline::settings::{self, Cli, Command};
+use strandline::settings::{self, Cli, Command, LogFormat, TraceSettings};
+use strandline::telemetry::TelemetryError;
 use strandline::{api, foreground, health, kafka, telemetry, tokens};
 
 /// The exit code of wrong usage, settings included; clap's own too.
@@ -39,14 +40,24 @@ async fn run() -> ExitCode {
         | Command::Health(_)
         | Command::Openapi(_) => "warn",
     };
-    if let Err(error) = telemetry::start(&cli.log, default_filter) {
-        return fail(&AppError::setting("STRANDLINE_LOG", error));
-    }
+    let collector = match cli.command.traces().map_or(Ok(None), TraceSettings::collector) {
+        Ok(collector) => collector,
+        Err(error) => return fail(&AppError::setting(error.name, error.problem)),
+    };
+    let traces = match telemetry::start(&cli.log, default_filter, collector.as_ref()) {
+        Ok(traces) => traces,
+        Err(error @ TelemetryError::Filter(_)) => {
+            return fail(&AppError::setting("STRANDLINE_LOG", error));
+        }
+        Err(error @ TelemetryError::Traces(_)) => {
+            return fail(&AppError::setting("OTEL_EXPORTER_OTLP_ENDPOINT", error));
+        }
+    };
     let variables = std::env::vars_os().filter_map(|(name, value)| {
         Some((name.into_string().ok()?, value.to_string_lossy().into()))
     });
     for unknown in settings::unknown_variables(variables) {
-        tracing::warn!("{unknown}");
+        tracing::warn!(hint = %unknown, "an environment variable does nothing");
     }
     let done = match cli.command {
         Command::Serve(settings) => app::serve(*settings).await.map(|()| ExitCode::SUCCESS),
@@ -59,11 +70,27 @@ async fn run() -> ExitCode {
         }
         Command::Openapi(_) => app::print(api::openapi_json()).map(|()| ExitCode::SUCCESS),
     };
-    done.unwrap_or_else(|error| fail(&error))
+    let code = match (done, cli.log.format) {
+        (Ok(code), _) => code,
+        (Err(error), LogFormat::Text) => fail(&error),
+        (Err(error), LogFormat::Json) => {
+            tracing::error!(%error, "ended by an error");
+            exit_code(&error)
+        }
+    };
+    if let Some(traces) = traces {
+        traces.finish().await;
+    }
+    telemetry::tell_left_out_so_far();
+    code
 }
 
 #[expect(clippy::print_stderr, reason = "the one place where the program says why it ended")]
 fn fail(error: &AppError) -> ExitCode {
     eprintln!("strandline: {error}");
+    exit_code(error)
+}
+
+fn exit_code(error: &AppError) -> ExitCode {
     if error.is_wrong_usage() { ExitCode::from(WRONG_USAGE) } else { ExitCode::FAILURE }
 }

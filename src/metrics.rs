@@ -213,6 +213,11 @@ pub fn commit_settled(landed: bool, took: Duration) {
     committed(if landed { "unknown_landed" } else { "unknown_lost" }, took);
 }
 
+/// Spans were not sent.
+pub fn spans_dropped(reason: &'static str, number: u64) {
+    counter!(table::SPANS_DROPPED, "reason" => reason).increment(number);
+}
+
 /// A commit was tried.
 pub fn committed(outcome: &'static str, took: Duration) {
     counter!(table::COMMITS, "outcome" => outcome).increment(1);

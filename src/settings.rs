@@ -1,6 +1,8 @@
 //! Settings: each is a command-line option and an environment variable, named with its unit,
 //! and has a limit.
 
+mod hidden;
+mod traces;
 mod unknown;
 mod usage;
 
@@ -9,6 +11,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 
+pub use hidden::Hidden;
+pub use traces::{Collector, SamplerName, TraceSettingError, TraceSettings};
 pub use unknown::{UnknownVariable, unknown_variables};
 pub use usage::exit_with;
 
@@ -96,7 +100,7 @@ pub struct DatabaseSettings {
     /// Postgres, as `postgres://user:password@host/database`; without it, Strandline starts a
     /// private PostgreSQL of its own in the data directory
     #[arg(long, env = "STRANDLINE_DATABASE_URL", value_name = "URL", hide_env_values = true)]
-    pub database_url: Option<String>,
+    pub database_url: Option<Hidden>,
     /// Where the private PostgreSQL and, by default, the files are kept
     #[arg(
         long,
@@ -129,7 +133,7 @@ pub struct KafkaSettings {
         default_value = "",
         hide_env_values = true
     )]
-    pub kafka_properties: String,
+    pub kafka_properties: Hidden,
 }
 
 /// Where the files go, and how the work is cut.
@@ -137,8 +141,8 @@ pub struct KafkaSettings {
 pub struct WorkSettings {
     /// Where the files go: `file:///dir`, `s3://bucket/prefix`, `gs://…` or `az://…`; by
     /// default the folder `files` in the data directory
-    #[arg(long, env = "STRANDLINE_STORAGE_URL", value_name = "URL")]
-    pub storage_url: Option<String>,
+    #[arg(long, env = "STRANDLINE_STORAGE_URL", value_name = "URL", hide_env_values = true)]
+    pub storage_url: Option<Hidden>,
     /// Tasks at once in this replica; 0 for the API alone; by default the number of cores
     #[arg(long, env = "STRANDLINE_WORKERS", value_name = "N", value_parser = value_parser!(u16).range(0..=256))]
     pub workers: Option<u16>,
@@ -208,6 +212,9 @@ pub struct ServeSettings {
     /// Where the files go.
     #[command(flatten)]
     pub work: WorkSettings,
+    /// Where traces go.
+    #[command(flatten)]
+    pub traces: TraceSettings,
 }
 
 /// TLS of the server.
@@ -318,6 +325,23 @@ pub struct SnapshotSettings {
     /// Where the files go.
     #[command(flatten)]
     pub work: WorkSettings,
+    /// Where traces go.
+    #[command(flatten)]
+    pub traces: TraceSettings,
+}
+
+impl Command {
+    /// Where its traces go; `None` for a command that has none.
+    pub fn traces(&self) -> Option<&TraceSettings> {
+        match self {
+            Command::Serve(settings) => Some(&settings.traces),
+            Command::Snapshot(settings) => Some(&settings.traces),
+            Command::Migrate(_)
+            | Command::Token { .. }
+            | Command::Health(_)
+            | Command::Openapi(_) => None,
+        }
+    }
 }
 
 fn parse_time(text: &str) -> Result<Timestamp, String> {

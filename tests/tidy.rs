@@ -8,15 +8,17 @@ use std::path::{Path, PathBuf};
 /// Who may import whom, besides outside crates and `fault`, which is nothing in a release.
 /// `main` and what it puts together may all.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
-    ("api", &["snapshot", "db", "store", "data_file", "metrics"]),
-    ("job", &["snapshot", "kafka", "data_file", "store", "db", "metrics"]),
+    ("api", &["snapshot", "db", "store", "data_file", "metrics", "story", "trace"]),
+    ("job", &["snapshot", "kafka", "data_file", "store", "db", "metrics", "story", "trace"]),
     ("metrics", &["snapshot"]),
+    ("story", &["snapshot", "db", "trace"]),
+    ("trace", &[]),
     ("kafka", &["snapshot", "metrics"]),
     ("data_file", &["snapshot"]),
     ("store", &["snapshot", "metrics"]),
     ("db", &["snapshot", "metrics"]),
     ("settings", &["snapshot"]),
-    ("telemetry", &["settings"]),
+    ("telemetry", &["settings", "metrics", "trace"]),
     ("snapshot", &[]),
 ];
 

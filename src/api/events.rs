@@ -155,7 +155,10 @@ fn at_the_readers_pace(
                 Ok(()) => {}
                 Err(SendTimeoutError::Closed(_)) => return Ok(()),
                 Err(SendTimeoutError::Timeout(_)) => {
-                    tracing::info!(seconds = stall.as_secs(), "a reader of events has stalled");
+                    tracing::info!(
+                        stall_seconds = stall.as_secs(),
+                        "a reader of events has stalled"
+                    );
                     return Err(StreamError::Stalled(stall));
                 }
             }

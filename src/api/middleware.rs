@@ -10,13 +10,16 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
 use actix_web::{HttpMessage, web};
 use tracing::Instrument;
+use tracing::field::Empty;
 
 use super::auth::{self, Caller};
 use super::problem::{Problem, ProblemCode};
 use super::{ApiState, allowed_methods, site};
 use crate::metrics::{self, Waited};
+use crate::trace::{self, TraceParent};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// The id of a request: the caller's own, if it is a sensible one, or a new one.
 fn request_id(request: &ServiceRequest) -> String {
@@ -26,6 +29,17 @@ fn request_id(request: &ServiceRequest) -> String {
             && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
     };
     own.filter(sensible).map_or_else(|| uuid::Uuid::now_v7().to_string(), str::to_owned)
+}
+
+/// Scrapes and probes are in nobody's trace: they would be most of all spans.
+macro_rules! request_span {
+    ($span:ident, $request:ident, $id:ident, $method:ident) => {
+        tracing::$span!(
+            "request", request_id = %$id, trace_id = Empty, method = %$method,
+            path = $request.path(), caller = Empty, snapshot_id = Empty, route = Empty,
+            status = Empty,
+        )
+    };
 }
 
 /// Wraps every request.
@@ -41,7 +55,14 @@ pub(super) async fn around(
     if method == Method::HEAD {
         request.head_mut().method = Method::GET;
     }
-    let span = tracing::info_span!("request", request_id = %id, %method, path = request.path(), caller = tracing::field::Empty);
+    let span = match PROBES.contains(&request.path()) {
+        true => request_span!(debug_span, request, id, method),
+        false => request_span!(info_span, request, id, method),
+    };
+    let caller = request.headers().get(TRACEPARENT).and_then(|value| value.to_str().ok());
+    if let Some(parent) = trace::request(&span, caller) {
+        request.extensions_mut().insert::<TraceParent>(parent);
+    }
     async move {
         let response = match admit(&request).await {
             Err(problem) => request.into_response(problem.response(&id)),
@@ -197,6 +218,20 @@ fn finish(
     let status = response.status().as_u16();
     let waited = waited(response.request());
     metrics::http_request(&route, method.as_str(), status, started.elapsed(), waited);
-    tracing::debug!(status, seconds = started.elapsed().as_secs_f64(), "answered");
+    let duration_seconds = started.elapsed().as_secs_f64();
+    if is_told(method, status) {
+        tracing::info!(route, status, duration_seconds, "answered");
+    } else {
+        tracing::debug!(route, status, duration_seconds, "answered");
+    }
+    let span = tracing::Span::current();
+    span.record("route", route).record("status", i64::from(status));
     response
+}
+
+/// Who has changed something, whom we did not let in, and where we failed is to be found in the
+/// log later. All else are polls, probes and scrapes, more than all other lines together.
+fn is_told(method: &Method, status: u16) -> bool {
+    let reads = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
+    !reads || matches!(status, 401 | 403 | 429 | 500..)
 }

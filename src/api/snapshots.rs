@@ -1,7 +1,7 @@
 //! Asking for snapshots and looking at them.
 
 use actix_web::http::header;
-use actix_web::{HttpRequest, HttpResponse, get, post, web};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse, get, post, web};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -16,6 +16,8 @@ use crate::db::{self, Cancelled, SnapshotFilter, SnapshotRow};
 use crate::fault::{self, Fault};
 use crate::metrics;
 use crate::snapshot::{Completeness, RequestAction, State};
+use crate::story;
+use crate::trace::TraceParent;
 
 /// The longest that a caller is told to wait before it asks again.
 const MAX_RETRY_AFTER_SECONDS: i64 = 60;
@@ -58,8 +60,16 @@ pub(super) async fn create_snapshot(
         response.headers_mut().insert(header::CONTENT_TYPE, PLAN_MEDIA_TYPE);
         return Ok(response);
     }
-    let asked = db::request_snapshot(&state.db, &wanted, Uuid::now_v7(), &state.queue).await;
+    let asked = db::request_snapshot(
+        &state.db,
+        &wanted,
+        Uuid::now_v7(),
+        trace_parent(&request).as_deref(),
+        &state.queue,
+    )
+    .await;
     let (mut row, action) = asked.inspect_err(|_| metrics::request("rejected"))?;
+    tracing::Span::current().record("snapshot_id", tracing::field::display(row.id));
     fault::hit(Fault::AfterRequest);
     metrics::request(match (action, row.run) {
         (RequestAction::NewRun, 1) => "new",
@@ -109,7 +119,8 @@ pub(super) async fn refresh_snapshot(
     let wait = outcome::wait_seconds(&request, &params, state.max_wait_seconds)?;
     let id = snapshot_id(&id)?;
     caller.check_snapshot(&state, id).await?;
-    let row = db::refresh_snapshot(&state.db, id, &state.queue).await?;
+    let trace = trace_parent(&request);
+    let row = db::refresh_snapshot(&state.db, id, trace.as_deref(), &state.queue).await?;
     let mut row = row.ok_or_else(|| not_found(id))?;
     let seconds = wait.unwrap_or(0);
     if seconds > 0 {
@@ -274,16 +285,21 @@ pub(super) async fn cancel_snapshot(
     caller.check_snapshot(&state, id).await?;
     let cancelled = db::cancel_run(&state.db, id).await?;
     let row = db::get_snapshot(&state.db, id).await?.ok_or_else(|| not_found(id))?;
-    let Cancelled::Now { seconds } = cancelled else {
+    let Cancelled::Now(run) = cancelled else {
         return Ok(json(&mut HttpResponse::Ok(), &Snapshot::from(&row)));
     };
-    metrics::run_ended("cancelled", None, seconds);
-    tracing::info!(snapshot_id = %id, topic = row.topic, "cancelled");
+    metrics::run_ended("cancelled", None, run.phases.duration_seconds);
+    story::tell(&run);
     let location = snapshot_path(id);
     Ok(json(
         HttpResponse::Accepted().insert_header((header::LOCATION, location)),
         &Snapshot::from(&row),
     ))
+}
+
+/// What the work that a request asks for belongs to.
+fn trace_parent(request: &HttpRequest) -> Option<String> {
+    request.extensions().get::<TraceParent>().map(ToString::to_string)
 }
 
 /// List snapshots

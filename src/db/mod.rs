@@ -7,6 +7,7 @@
 mod activity;
 mod coverage;
 mod embedded;
+mod ended;
 mod error;
 mod files;
 mod listen;
@@ -34,6 +35,7 @@ pub use coverage::{
     topic_snapshots,
 };
 pub use embedded::{EmbeddedPostgres, Sharing};
+pub use ended::{EndedRun, EndedWork, Phases, Resolved};
 pub use error::{Attempt, DbError};
 pub use files::{FileRow, Place, SegmentRow, list_files, list_segments};
 pub use listen::{ENDED_CHANNEL, TASKS_CHANNEL, listen};
@@ -46,8 +48,8 @@ pub use plans::{KnownTopic, PlanTransaction, SeenTopic};
 pub use pool::{Database, Notification, PoolLimits};
 pub use requests::{QueueLimit, refresh_snapshot, request_snapshot};
 pub use runs::{
-    Cancelled, EndedRun, Finished, Loss, PlannedPartition, cancel_run, extend_run, fail_run,
-    finish_run, planned_partitions,
+    Cancelled, Finished, Loss, PlannedPartition, cancel_run, extend_run, fail_run, finish_run,
+    planned_partitions,
 };
 pub use sealing::{WatchedTopic, queue_due_runs, record_incarnation, watched_topics};
 pub use seen::{boundary_fact, poison_verdicts, seen_high_watermarks};

@@ -72,7 +72,8 @@ impl QueueLimit {
 }
 
 /// Asks for a snapshot: makes it, joins its run, adds a run, or finds that there is nothing
-/// left to do. `new_id` is used if it does not exist yet.
+/// left to do. `new_id` is used if it does not exist yet. `trace_parent` is what a new run
+/// belongs to.
 ///
 /// # Errors
 /// [`DbError::QueueFull`] if a new run were one more than may wait.
@@ -80,6 +81,7 @@ pub async fn request_snapshot(
     db: &Database,
     request: &SnapshotRequest,
     new_id: Uuid,
+    trace_parent: Option<&str>,
     queue: &QueueLimit,
 ) -> Result<(SnapshotRow, RequestAction), DbError> {
     const WHAT: &str = "take a request";
@@ -92,7 +94,7 @@ pub async fn request_snapshot(
     let (action, run) =
         if inserted { (RequestAction::NewRun, 1) } else { next_run(&tx, id).await? };
     match action {
-        RequestAction::NewRun => add_run(&tx, id, run, queue).await?,
+        RequestAction::NewRun => add_run(&tx, (id, run), trace_parent, queue).await?,
         RequestAction::Join => join_run(&tx, id, run).await?,
         RequestAction::Replay => {}
     }
@@ -109,6 +111,7 @@ pub async fn request_snapshot(
 pub async fn refresh_snapshot(
     db: &Database,
     id: Uuid,
+    trace_parent: Option<&str>,
     queue: &QueueLimit,
 ) -> Result<Option<SnapshotRow>, DbError> {
     const WHAT: &str = "refresh a snapshot";
@@ -121,7 +124,10 @@ pub async fn refresh_snapshot(
     let Some(row) = tx.query_opt(sql, &[&id]).await.attempt(WHAT)? else { return Ok(None) };
     match row.get::<_, Option<i32>>("open") {
         Some(run) => join_run(&tx, id, run).await?,
-        None => add_run(&tx, id, row.get::<_, i32>("newest") + 1, queue).await?,
+        None => {
+            let run = (id, row.get::<_, i32>("newest") + 1);
+            add_run(&tx, run, trace_parent, queue).await?;
+        }
     }
     let row = read_one(&tx, id).await?;
     tx.commit().await.attempt(WHAT)?;
@@ -257,18 +263,19 @@ async fn join_run(tx: &Transaction<'_>, id: Uuid, run: i32) -> Result<(), DbErro
 /// The run and the task that plans it.
 async fn add_run(
     tx: &Transaction<'_>,
-    id: Uuid,
-    run: i32,
+    (id, run): (Uuid, i32),
+    trace_parent: Option<&str>,
     queue: &QueueLimit,
 ) -> Result<(), DbError> {
     const WHAT: &str = "queue a run";
     queue.check(tx).await?;
     let sql = "-- add_run
-        WITH run AS (INSERT INTO runs (snapshot_id, run, origin) VALUES ($1, $2, 'request')),
+        WITH run AS (INSERT INTO runs (snapshot_id, run, origin, trace_parent)
+            VALUES ($1, $2, 'request', $3)),
         task AS (INSERT INTO tasks (snapshot_id, run, kind) VALUES ($1, $2, 'plan'))
         UPDATE snapshots SET run = $2, last_error = NULL, updated_at = clock_timestamp() WHERE id = $1";
     let statement = tx.prepare_cached(sql).await.attempt(WHAT)?;
-    tx.execute(&statement, &[&id, &run]).await.attempt(WHAT)?;
+    tx.execute(&statement, &[&id, &run, &trace_parent]).await.attempt(WHAT)?;
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 use uuid::Uuid;
 
+use super::ended::{EndedRun, ended_run, remove_tasks};
 use super::segments::record_cuts;
 use super::snapshots::failure_to_json;
 use super::tasks::{add_read_tasks, end_task, lock_lease, lock_snapshot};
@@ -68,19 +69,6 @@ pub struct Finished {
     pub losses: Vec<Loss>,
 }
 
-/// A run that was ended.
-#[derive(Clone, Debug)]
-pub struct EndedRun {
-    /// What the snapshot holds now.
-    pub totals: Totals,
-    /// Why the run failed, if it did.
-    pub failure: Option<Failure>,
-    /// Offsets among the lost ones of which the snapshot did not tell before. 0 if the run failed.
-    pub newly_lost_offsets: i64,
-    /// From the request for the run to its end.
-    pub seconds: f64,
-}
-
 /// Ends a run: records what the snapshot holds and lacks, and either that it succeeded or
 /// why it failed all the same. `completeness` is told the database's time; `verdict` sees
 /// the totals. `None` if the lease is gone.
@@ -108,10 +96,10 @@ pub async fn finish_run(
     }
     fault::hit(Fault::InFinish);
     let outcome = if failure.is_some() { State::Failed } else { State::Succeeded };
-    let closed = close_run(&tx, task.snapshot_id, task.run, outcome, failure.as_ref()).await?;
+    let run = (task.snapshot_id, task.run);
+    let ended = close_run(&tx, run, (outcome, failure.as_ref()), Some(totals)).await?;
     tx.commit().await.attempt(WHAT)?;
-    let seconds = closed.unwrap_or_default();
-    Ok(Some(EndedRun { totals, failure, newly_lost_offsets, seconds }))
+    Ok(ended.map(|ended| EndedRun { newly_lost_offsets, ..ended }))
 }
 
 /// Gives how many lost offsets the snapshot told of before.
@@ -226,13 +214,13 @@ pub async fn extend_run(
 }
 
 /// Ends a run that failed; what it stored stays. Nothing happens if another worker has the
-/// task: an expired lease that nobody has taken over will do to give up. Gives the seconds since
-/// the run was asked for, if it was ended.
+/// task: an expired lease that nobody has taken over will do to give up. `None` if the run has
+/// not ended with this.
 pub async fn fail_run(
     db: &Database,
     task: &ClaimedTask,
     failure: &Failure,
-) -> Result<Option<f64>, DbError> {
+) -> Result<Option<EndedRun>, DbError> {
     const WHAT: &str = "fail a run";
     let mut client = db.client().await?;
     let tx = client.transaction().await.attempt(WHAT)?;
@@ -244,23 +232,21 @@ pub async fn fail_run(
     if held.is_none() {
         return Ok(None);
     }
-    let closed = close_run(&tx, task.snapshot_id, task.run, State::Failed, Some(failure)).await?;
+    let run = (task.snapshot_id, task.run);
+    let ended = close_run(&tx, run, (State::Failed, Some(failure)), None).await?;
     tx.commit().await.attempt(WHAT)?;
-    Ok(closed)
+    Ok(ended)
 }
 
 /// What became of a request to cancel.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub enum Cancelled {
     /// There is no such snapshot.
     NoSnapshot,
     /// It had no open run that was asked for.
     EndedBefore,
-    /// Its run was ended, so many seconds after it was asked for.
-    Now {
-        /// Those seconds.
-        seconds: f64,
-    },
+    /// Its run was ended.
+    Now(Box<EndedRun>),
 }
 
 /// Ends the run that is open and was asked for, whatever its workers do: their leases are gone
@@ -279,9 +265,9 @@ pub async fn cancel_run(db: &Database, snapshot_id: Uuid) -> Result<Cancelled, D
     let Some(run) = row.get::<_, Option<i32>>("run") else { return Ok(Cancelled::EndedBefore) };
     lock_tasks(&tx, snapshot_id, run).await?;
     fault::hit(Fault::InCancel);
-    let cancelled = close_run(&tx, snapshot_id, run, State::Cancelled, None).await?;
+    let cancelled = close_run(&tx, (snapshot_id, run), (State::Cancelled, None), None).await?;
     tx.commit().await.attempt(WHAT)?;
-    Ok(cancelled.map_or(Cancelled::EndedBefore, |seconds| Cancelled::Now { seconds }))
+    Ok(cancelled.map_or(Cancelled::EndedBefore, |run| Cancelled::Now(Box::new(run))))
 }
 
 /// Locks all open tasks of a run, in one order for all who do. Who holds one of them may make
@@ -304,53 +290,42 @@ async fn lock_tasks(
     }
 }
 
-/// Closes the run, if it is open: gives the seconds since it was asked for. Its tasks go with it;
-/// what they came to stays with the run.
+/// Closes the run, if it is open. Its tasks go with it; what they came to stays with the run.
 async fn close_run(
     tx: &deadpool_postgres::Transaction<'_>,
-    snapshot_id: Uuid,
-    run: i32,
-    outcome: State,
-    failure: Option<&Failure>,
-) -> Result<Option<f64>, DbError> {
-    const WHAT: &str = "close a run";
-    let done = tx
-        .query_one(
-            "-- remove_tasks
-             WITH removed AS (DELETE FROM tasks WHERE snapshot_id = $1 AND run = $2 RETURNING *)
-             SELECT coalesce(sum(offsets_done), 0)::bigint AS offsets_done,
-                 coalesce(sum(records), 0)::bigint AS records,
-                 coalesce(sum(bytes), 0)::bigint AS bytes
-             FROM removed WHERE kind = 'read'",
-            &[&snapshot_id, &run],
-        )
-        .await
-        .attempt(WHAT)?;
+    (snapshot_id, run): (Uuid, i32),
+    (outcome, failure): (State, Option<&Failure>),
+    totals: Option<Totals>,
+) -> Result<Option<EndedRun>, DbError> {
+    let tasks = remove_tasks(tx, snapshot_id, run).await?;
     lock_snapshot(tx, snapshot_id).await?;
     let closed = tx
-        .query_opt(
+        .execute(
             "-- close_run
              WITH closed AS (
                  UPDATE runs SET outcome = $3, error = $4, finished_at = clock_timestamp(),
                      cancel_requested_at = CASE WHEN $3 = 'cancelled' THEN clock_timestamp() END,
                      offsets_done = $5, records = $6, bytes = $7
-                 WHERE snapshot_id = $1 AND run = $2 AND outcome IS NULL
-                 RETURNING origin, extract(epoch FROM finished_at - requested_at)::float8 AS seconds)
+                 WHERE snapshot_id = $1 AND run = $2 AND outcome IS NULL RETURNING origin)
              UPDATE snapshots SET updated_at = clock_timestamp(),
                  last_error = CASE
-                     WHEN $4::jsonb IS NOT NULL AND closed.origin = 'sealer' THEN $4 ELSE NULL END
-             FROM closed WHERE id = $1 RETURNING closed.seconds",
+                     WHEN $4::jsonb IS NOT NULL AND (SELECT origin FROM closed) = 'sealer'
+                     THEN $4 ELSE NULL END
+             WHERE id = $1 AND EXISTS (SELECT FROM closed)",
             &[
                 &snapshot_id,
                 &run,
                 &outcome.as_str(),
                 &failure.map(failure_to_json),
-                &done.get::<_, i64>("offsets_done"),
-                &done.get::<_, i64>("records"),
-                &done.get::<_, i64>("bytes"),
+                &tasks.offsets_done,
+                &tasks.work.records_read,
+                &tasks.work.bytes_written,
             ],
         )
         .await
-        .attempt(WHAT)?;
-    Ok(closed.map(|row| row.get("seconds")))
+        .attempt("close a run")?;
+    if closed == 0 {
+        return Ok(None);
+    }
+    ended_run(tx, (snapshot_id, run), (outcome, failure), &tasks, totals).await.map(Some)
 }

@@ -80,6 +80,8 @@ pub struct ClaimedTask {
     pub deaths: i32,
     /// For how long it has been failing or dying, in seconds.
     pub failing_seconds: Option<f64>,
+    /// What the run belongs to, as the header `traceparent` has it.
+    pub trace_parent: Option<String>,
 }
 
 /// Takes the task that is due first of those that are free, if there is one; of one snapshot
@@ -118,8 +120,9 @@ pub async fn claim_task(
             RETURNING r.snapshot_id,
                 extract(epoch FROM clock_timestamp() - r.requested_at)::float8 AS queue_wait_seconds)
         SELECT c.*, s.cluster, s.topic_name, s.topic, t.topic_id, s.window_start, s.window_end,
-            s.capture, s.on_loss, st.queue_wait_seconds
+            s.capture, s.on_loss, st.queue_wait_seconds, r.trace_parent
         FROM claimed c JOIN snapshots s ON s.id = c.snapshot_id
+        JOIN runs r ON r.snapshot_id = c.snapshot_id AND r.run = c.run
         LEFT JOIN topics t ON t.id = s.topic LEFT JOIN started st ON st.snapshot_id = c.snapshot_id";
     let statement = client.prepare_cached(sql).await.attempt(WHAT)?;
     let row = client
@@ -149,6 +152,7 @@ pub async fn claim_task(
         queue_wait_seconds: row.get("queue_wait_seconds"),
         deaths: row.get("deaths"),
         failing_seconds: row.get("failing_seconds"),
+        trace_parent: row.get("trace_parent"),
     }))
 }
 

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use tracing::Instrument;
+
 use super::poison::judge;
 use super::{JobError, Shells};
 use crate::db::{self, ClaimedTask, KnownTopic, PlanTransaction, SeenTopic};
@@ -107,6 +109,7 @@ pub(super) async fn look(
                 let after = kafka.topic_id(&topic)?;
                 Ok((before, looks, after))
             })
+            .instrument(tracing::info_span!("kafka.look", topic = %name))
             .await?;
         if before.topic_id == after {
             let topic_id = topic_id(&before);

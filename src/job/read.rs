@@ -7,6 +7,8 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tracing::Instrument;
+use tracing::field::Empty;
 use uuid::Uuid;
 
 use super::lease::{HeldLease, SharedProgress, Stop};
@@ -36,6 +38,9 @@ pub(super) struct FileRead {
 /// A file that a stopping replica leaves unfinished is kept from this size on (less where
 /// files are meant to be small); below it is quicker read again than opened for good.
 const WORTH_KEEPING_BYTES: u64 = 1 << 20;
+
+/// How many ranges of a file a trace has.
+const RANGES_TOLD: usize = 32;
 
 /// How long no event may come until that is shown. A read fails for it only much later.
 const SILENCE_SHOWS_AFTER: Duration = Duration::from_secs(15);
@@ -73,6 +78,7 @@ impl TaskReader {
             task.lease.attempt_id,
             self.files,
         );
+        let put = tracing::info_span!("store.put", bytes = Empty);
         let (sink, upload) = shells.store.sink(&name);
         let pass = Pass {
             cluster: shells.cluster.clone(),
@@ -87,14 +93,30 @@ impl TaskReader {
         };
         let mut reader = self.reader;
         let files = self.files;
+        let read = tracing::info_span!("kafka.read", ranges = told(&ranges), records = Empty);
         let joined = tokio::task::spawn_blocking(move || {
             let done = pass.run(&mut reader, ranges, sink);
             (reader, done)
         });
-        let (reader, done) = joined.await.map_err(JobError::panicked)?;
-        let file_read = finish_upload(done, upload, name).await?;
+        let (reader, done) = joined.instrument(read.clone()).await.map_err(JobError::panicked)?;
+        if let Ok(end) = &done {
+            let tallies = end.file_read.segments.iter().map(|segment| segment.tally.records);
+            read.record("records", tallies.sum::<i64>());
+        }
+        drop(read);
+        let file_read = finish_upload(done, upload, name).instrument(put.clone()).await?;
+        put.record("bytes", file_read.file.as_ref().map(|file| file.bytes as i64));
         Ok((TaskReader { reader, files }, file_read))
     }
+}
+
+/// The ranges for a trace, `partition=start..end`; of many the first few.
+fn told(ranges: &[PartitionRange]) -> String {
+    let one = |PartitionRange { partition, range }: &PartitionRange| {
+        format!("{partition}={}..{}", range.start(), range.end())
+    };
+    let few: Vec<_> = ranges.iter().take(RANGES_TOLD).map(one).collect();
+    few.join(" ")
 }
 
 /// If the upload broke, the store's own reason beats the one that the encoder saw.

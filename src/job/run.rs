@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
-use uuid::Uuid;
+use tracing::Instrument;
 
 use super::lease::HeldLease;
 use super::plan::{plan, recreated};
@@ -27,6 +27,7 @@ use crate::metrics;
 use crate::snapshot::{
     Failure, FailureKind, OffsetRange, OffsetRanges, OnLoss, PartitionRange, Totals, completeness,
 };
+use crate::story;
 
 /// How often a file is committed before the task is put back.
 const MAX_COMMITS: u32 = 5;
@@ -97,7 +98,12 @@ async fn commit(
     loop {
         left -= 1;
         let commit = db::commit_file(db, task, topic, file, segments, read.progress, last);
-        let outcome = match while_held(held, commit).await {
+        let commit = while_held(held, commit).instrument(tracing::info_span!(
+            "db.commit",
+            bytes = file.map(|file| file.bytes as i64),
+            records = segments.iter().map(|segment| segment.tally.records).sum::<i64>(),
+        ));
+        let outcome = match commit.await {
             Ok(outcome) => outcome,
             Err(JobError::Db(error)) if error.is_retryable() && left > 0 => {
                 tracing::warn!(%error, "a commit got no answer; finding out what became of it");
@@ -166,7 +172,8 @@ fn ranges_len(ranges: &[PartitionRange]) -> i64 {
 /// is still the one that was planned for: ids never come back.
 async fn check_incarnation(shells: &Shells, task: &ClaimedTask) -> Result<(), JobError> {
     let topic = task.topic.clone();
-    let id = shells.ask_kafka(move |kafka| kafka.topic_id(&topic)).await?;
+    let asking = shells.ask_kafka(move |kafka| kafka.topic_id(&topic));
+    let id = asking.instrument(tracing::info_span!("kafka.topic_id")).await?;
     let id = id.as_ref().map(ToString::to_string).unwrap_or_default();
     if task.topic_id.as_deref() == Some(id.as_str()) {
         return Ok(());
@@ -205,25 +212,23 @@ async fn finish(shells: &Shells, task: &ClaimedTask) -> Result<(), JobError> {
         |now| completeness(partitions.iter().map(|p| p.end), now, grace_over_at),
         |totals| verdict(task, totals),
     )
+    .instrument(tracing::info_span!("db.finish"))
     .await?;
     fault::hit(Fault::AfterFinish);
     match ended {
         None => return Err(JobError::LeaseLost),
-        Some(ended) => tell(task.snapshot_id, &ended),
+        Some(run) => tell(&run),
     }
     Ok(())
 }
 
-fn tell(snapshot_id: Uuid, ended: &EndedRun) {
-    let totals = &ended.totals;
-    let outcome = if ended.failure.is_some() { "failed" } else { "succeeded" };
-    metrics::run_ended(outcome, ended.failure.as_ref().map(|f| f.kind), ended.seconds);
-    metrics::run_found(totals, ended.newly_lost_offsets);
-    tracing::info!(
-        %snapshot_id, outcome, records = totals.records, records_added = totals.records_added,
-        files = totals.files, bytes = totals.bytes, lost_offsets = totals.lost_offsets,
-        uncertain_partitions = totals.uncertain_partitions, "snapshot finished"
-    );
+fn tell(run: &EndedRun) {
+    let code = run.failure.as_ref().map(|failure| failure.kind);
+    metrics::run_ended(run.outcome.as_str(), code, run.phases.duration_seconds);
+    if let Some(totals) = &run.totals {
+        metrics::run_found(totals, run.newly_lost_offsets);
+    }
+    story::tell(run);
 }
 
 async fn low_watermarks(
@@ -233,7 +238,9 @@ async fn low_watermarks(
 ) -> Result<BTreeMap<i32, i64>, JobError> {
     let (topic, numbers) =
         (task.topic.clone(), partitions.iter().map(|p| p.part.partition).collect::<Vec<_>>());
-    let answers = shells.ask_kafka(move |kafka| kafka.low_watermarks(&topic, &numbers)).await?;
+    let span = tracing::info_span!("kafka.low_watermarks", partitions = numbers.len() as i64);
+    let asking = shells.ask_kafka(move |kafka| kafka.low_watermarks(&topic, &numbers));
+    let answers = asking.instrument(span).await?;
     Ok(answers.into_iter().collect())
 }
 

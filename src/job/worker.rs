@@ -7,6 +7,7 @@ use futures_util::FutureExt;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
+use tracing::field::Empty;
 use uuid::Uuid;
 
 use super::lease::HeldLease;
@@ -15,6 +16,8 @@ use crate::db::{self, ClaimedTask, DbError, RetryOutcome};
 use crate::fault::{self, Fault};
 use crate::metrics;
 use crate::snapshot::Failure;
+use crate::story;
+use crate::trace::RunTrace;
 
 /// How often a worker looks for tasks although nothing told it to: wake-ups are hints.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
@@ -89,16 +92,24 @@ pub async fn work_once(
         metrics::queue_wait(seconds);
     }
     let span = tracing::info_span!(
-        "task", snapshot_id = %task.snapshot_id, run = task.run, kind = task.kind.as_str(),
-        topic = %task.topic, attempt = task.attempts,
+        "task", snapshot_id = %task.snapshot_id, run = task.run, task = task.lease.task_id,
+        phase = task.kind.as_str(), attempt = task.attempts, topic = %task.topic,
+        trace_id = Empty, code = Empty,
     );
+    if let Some(run) = RunTrace::of(task.snapshot_id, task.run, task.trace_parent.as_deref()) {
+        run.adopt(&span);
+    }
     let held = HeldLease::hold(shells.db.clone(), task.lease, lease_seconds, asked_at, stopping);
     async {
         let (started, _busy) = (Instant::now(), metrics::Ongoing::task());
         let done = attempt(shells, &task, &held).await;
         metrics::task_done(task.kind.as_str(), started.elapsed());
         if let Err(error) = done {
+            let failure = error.failure();
             settle(shells, &task, &held, error).await;
+            if let Some(failure) = failure {
+                tracing::Span::current().record("code", failure.kind.code());
+            }
         }
     }
     .instrument(span)
@@ -160,8 +171,10 @@ async fn fail(shells: &Shells, task: &ClaimedTask, failure: Failure) -> Result<(
                 metrics::task_retried(failure.kind);
                 tracing::warn!(
                     code = failure.kind.code(),
+                    retryable = true,
                     error = failure.message,
-                    backoff,
+                    partition = failure.partition,
+                    backoff_seconds = backoff,
                     "retrying"
                 );
                 return Ok(());
@@ -175,9 +188,9 @@ async fn fail(shells: &Shells, task: &ClaimedTask, failure: Failure) -> Result<(
 
 /// Fails the run.
 async fn end(shells: &Shells, task: &ClaimedTask, failure: Failure) -> Result<(), DbError> {
-    if let Some(seconds) = db::fail_run(&shells.db, task, &failure).await? {
-        metrics::run_ended("failed", Some(failure.kind), seconds);
-        tracing::warn!(code = failure.kind.code(), error = failure.message, "snapshot failed");
+    if let Some(run) = db::fail_run(&shells.db, task, &failure).await? {
+        metrics::run_ended("failed", Some(failure.kind), run.phases.duration_seconds);
+        story::tell(&run);
     }
     Ok(())
 }

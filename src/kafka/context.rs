@@ -1,7 +1,6 @@
 //! What librdkafka says beside its answers: log lines, and the causes of errors.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -13,25 +12,15 @@ use super::error::{KafkaError, LastError};
 use crate::metrics;
 use crate::snapshot::TopicName;
 
-/// Log lines per client and [`LINE_WINDOW`]: librdkafka prints some 20 a second while a
-/// broker is down, all the same.
-const LINES_PER_WINDOW: u32 = 10;
-const LINE_WINDOW: Duration = Duration::from_secs(10);
-
 /// Where one client's log lines and errors go.
 pub(super) struct Context {
     brokers: String,
     cause: Mutex<Option<CallError>>,
-    lines: Mutex<LineLimit>,
 }
 
 impl Context {
     pub(super) fn new(brokers: &str) -> Self {
-        Context {
-            brokers: brokers.to_owned(),
-            cause: Mutex::new(None),
-            lines: Mutex::new(LineLimit::new(Instant::now())),
-        }
+        Context { brokers: brokers.to_owned(), cause: Mutex::new(None) }
     }
 
     /// Keeps the cause of an error that is reported apart from any answer: a timeout alone
@@ -98,18 +87,17 @@ impl Context {
         }
     }
 
-    /// One line of librdkafka's log. `level` is syslog's: 3 error, 4 warning, 5 notice.
+    /// One line of librdkafka's log, which has syslog's levels. (It prints some 20 a second
+    /// while a broker is down, all the same; `telemetry` leaves out what is too much.)
     pub(super) fn log_line(&self, level: i32, facility: &str, text: &str) {
-        let Some(dropped) = locked(&self.lines).admit(Instant::now()) else { return };
-        if dropped > 0 {
-            tracing::warn!(target: "librdkafka", dropped, "log lines left out");
-        }
         let text = one_line(text);
         match level {
-            // What fails is reported where it is handled; these lines are for diagnosis.
-            ..=4 => tracing::warn!(target: "librdkafka", facility, "{text}"),
-            5 | 6 => tracing::info!(target: "librdkafka", facility, "{text}"),
-            _ => tracing::debug!(target: "librdkafka", facility, "{text}"),
+            ..=2 => tracing::error!(target: "librdkafka", facility, text, "librdkafka says"),
+            // An error of one connection is tried again; what fails in the end is reported
+            // where it is handled. These lines are for diagnosis.
+            3 | 4 => tracing::warn!(target: "librdkafka", facility, text, "librdkafka says"),
+            5 | 6 => tracing::info!(target: "librdkafka", facility, text, "librdkafka says"),
+            _ => tracing::debug!(target: "librdkafka", facility, text, "librdkafka says"),
         }
     }
 }
@@ -150,45 +138,9 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-struct LineLimit {
-    window_start: Instant,
-    admitted: u32,
-    dropped: u64,
-}
-
-impl LineLimit {
-    fn new(now: Instant) -> Self {
-        LineLimit { window_start: now, admitted: 0, dropped: 0 }
-    }
-
-    /// `None` if the line is one too many, else how many were dropped before it.
-    fn admit(&mut self, now: Instant) -> Option<u64> {
-        if now.duration_since(self.window_start) >= LINE_WINDOW {
-            self.window_start = now;
-            self.admitted = 0;
-        }
-        if self.admitted >= LINES_PER_WINDOW {
-            self.dropped += 1;
-            return None;
-        }
-        self.admitted += 1;
-        Some(std::mem::take(&mut self.dropped))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn lines_are_limited_and_the_dropped_ones_counted() {
-        let start = Instant::now();
-        let mut limit = LineLimit::new(start);
-        let admitted = (0..25).filter(|_| limit.admit(start).is_some()).count();
-        assert_eq!(admitted as u32, LINES_PER_WINDOW);
-        assert_eq!(limit.admit(start + LINE_WINDOW), Some(15));
-        assert_eq!(limit.admit(start + LINE_WINDOW), Some(0));
-    }
 
     #[test]
     fn a_cause_is_not_hidden_by_all_brokers_down_and_ends_with_an_answer() {

@@ -218,6 +218,10 @@ metrics! {
         "The earliest start of their windows, in Unix time, of all replicas; absent without one";
     TOPIC_RETENTION = "strandline_topic_retention_seconds", Kind::Absent, TOPIC,
         "How long Kafka keeps the topic's events, of all replicas; absent if for good or not known";
+
+    SPANS_DROPPED = "strandline_spans_dropped_total", Kind::Counter,
+        &[one_of("reason", &["queue_full", "not_taken"])],
+        "Spans of traces that were dropped: too many waited, or the collector did not take them";
 }
 
 /// What may be asked of the store.

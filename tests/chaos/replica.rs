@@ -120,8 +120,8 @@ fn serving(log: &PathBuf, from: u64) -> Option<String> {
     file.seek(SeekFrom::Start(from)).expect("a place in it");
     let mut text = String::new();
     file.read_to_string(&mut text).ok()?;
-    let (_, after) = text.split_once("serves http://")?;
+    let (_, after) = text.split_once(" serving url=\"http://")?;
     // The line is there to its end.
     let (line, _) = after.split_once('\n')?;
-    Some(format!("http://{}", line.split_whitespace().next()?))
+    Some(format!("http://{}", line.split('"').next()?))
 }

@@ -11,7 +11,8 @@ use crate::harness::brokers;
 /// The program, with none of the settings of whoever runs the tests.
 pub fn strandline(arguments: &[&str], folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_strandline"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("STRANDLINE_")) {
+    let ours = |name: &str| name.starts_with("STRANDLINE_") || name.starts_with("OTEL_");
+    for (name, _) in std::env::vars().filter(|(name, _)| ours(name)) {
         command.env_remove(name);
     }
     command
@@ -69,10 +70,12 @@ impl Starting {
     }
 
     pub fn until_serving(self) -> Serving {
-        let mut serving = self.until_it_says(" serves http");
+        let mut serving = self.until_it_says("serving");
         let log = serving.log();
-        let (_, after) = log.rsplit_once("serves ").expect("it was just said");
-        serving.url = after.split([' ', '"']).next().expect("a URL").to_owned();
+        let (_, after) = log.rsplit_once("serving").expect("it was just said");
+        let (_, url) = after.split_once("url").expect("with its URL");
+        serving.url =
+            url.trim_matches(['=', '"', ':']).split('"').next().expect("a URL").to_owned();
         serving
     }
 

@@ -5,7 +5,7 @@ mod offsets;
 mod reading;
 mod refusals;
 mod topics;
-mod wire;
+pub mod wire;
 
 use std::time::Duration;
 
