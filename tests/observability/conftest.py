@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
+from stack.dags import Work, airflow_of
+from stack.load import Load
 from stack.whole import Stack, state_folder
+
+# How long the load lasts at least: longer than the minute of $__rate_interval.
+SECONDS = 100
 
 Drill = Callable[..., Stack]
 
@@ -19,6 +27,47 @@ def stack() -> Iterator[Stack]:
         yield running
 
 
+@dataclass
+class Busy:
+    """A stack that was under load, and when."""
+
+    stack: Stack
+    start: float
+    end: float
+
+
+@pytest.fixture(scope="session")
+def busy(stack: Stack) -> Iterator[Busy]:
+    """The stack and a real Airflow, after minutes of work; Prometheus has seen it all."""
+    airflow = airflow_of(stack)
+    load = Load(stack.strandline, stack.kafka.brokers)
+    try:
+        airflow.start()
+        load.prepare()
+        start = time.time()
+        work = Work(airflow)
+        with load.running():
+            work.begin()
+            load.lose("forgetful")
+            _interrupt_storage(stack)
+            work.until_done()
+            time.sleep(max(0.0, start + SECONDS - time.time()))
+            # Two rounds of scraping, so that the end is in it.
+            time.sleep(5)
+            end = time.time()
+        yield Busy(stack, start, end)
+    finally:
+        airflow.stop()
+
+
+def _interrupt_storage(stack: Stack) -> None:
+    """The bucket is away for a moment, so that something has to be tried again."""
+    assert stack.minio is not None
+    stack.minio.stop()
+    time.sleep(3)
+    stack.minio.start()
+
+
 @pytest.fixture
 def drill(request: pytest.FixtureRequest) -> Iterator[Drill]:
     """Starts a stack of its own with other settings, for a test that breaks it.
@@ -27,8 +76,7 @@ def drill(request: pytest.FixtureRequest) -> Iterator[Drill]:
     """
     with ExitStack() as running:
 
-        def begin(**settings: object) -> Stack:
-            state = state_folder() / request.node.name
-            return running.enter_context(Stack(state, **settings))  # type: ignore[arg-type]
+        def begin(**settings: Any) -> Stack:
+            return running.enter_context(Stack(state_folder() / request.node.name, **settings))
 
         yield begin

@@ -1,0 +1,38 @@
+#!/usr/bin/env python3
+"""Writes deploy/grafana/dashboards anew from deploy/grafana/source (`make dashboards`)."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE / "source"))
+
+from airflow import AIRFLOW  # noqa: E402
+from minio import MINIO  # noqa: E402
+from node import NODE  # noqa: E402
+from postgres import POSTGRES  # noqa: E402
+from strandline import STRANDLINE  # noqa: E402
+
+DASHBOARDS = {
+    "strandline": STRANDLINE,
+    "airflow": AIRFLOW,
+    "postgres": POSTGRES,
+    "node": NODE,
+    "minio": MINIO,
+}
+
+
+def texts() -> dict[str, str]:
+    """What each file should hold, by its name."""
+    return {
+        f"{name}.json": json.dumps(dashboard.json(), indent=2) + "\n"
+        for name, dashboard in DASHBOARDS.items()
+    }
+
+
+if __name__ == "__main__":
+    for name, text in texts().items():
+        (HERE / "dashboards" / name).write_text(text)
