@@ -10,11 +10,11 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE / "source"))
 
-from airflow import AIRFLOW  # noqa: E402
-from minio import MINIO  # noqa: E402
-from node import NODE  # noqa: E402
-from postgres import POSTGRES  # noqa: E402
-from strandline import STRANDLINE  # noqa: E402
+from airflow import AIRFLOW
+from minio import MINIO
+from node import NODE
+from postgres import POSTGRES
+from strandline import STRANDLINE
 
 DASHBOARDS = {
     "strandline": STRANDLINE,

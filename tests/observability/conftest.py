@@ -49,7 +49,7 @@ def busy(stack: Stack) -> Iterator[Busy]:
         with load.running():
             work.begin()
             load.lose("forgetful")
-            _interrupt_storage(stack)
+            _interrupt(stack)
             work.until_done()
             time.sleep(max(0.0, start + SECONDS - time.time()))
             # Two rounds of scraping, so that the end is in it.
@@ -60,12 +60,13 @@ def busy(stack: Stack) -> Iterator[Busy]:
         airflow.stop()
 
 
-def _interrupt_storage(stack: Stack) -> None:
-    """The bucket is away for a moment, so that something has to be tried again."""
+def _interrupt(stack: Stack) -> None:
+    """Kafka and the bucket are away for a moment, so that something has to be tried again."""
     assert stack.minio is not None
-    stack.minio.stop()
-    time.sleep(3)
-    stack.minio.start()
+    for service in (stack.minio, stack.kafka):
+        service.stop()
+        time.sleep(3)
+        service.start()
 
 
 @pytest.fixture

@@ -6,8 +6,19 @@ DAG that failed once is the only one. `since` counts it.
 
 from __future__ import annotations
 
-from model import GREEN, RED, YELLOW, Dashboard, Lines, Query, Row, Stat, Table, Variable
-from model import average, quantile
+from model import (
+    GREEN,
+    RED,
+    Dashboard,
+    Lines,
+    Query,
+    Row,
+    Stat,
+    Table,
+    Variable,
+    average,
+    quantile,
+)
 
 RATE = "[$__rate_interval]"
 DAG = 'dag_id=~"$dag_id"'
@@ -242,9 +253,7 @@ OUTCOME = Row(
             "short",
             [
                 Query(
-                    since(
-                        "airflow_operator_failures_total", "operator_name", "$__range", DAG
-                    )
+                    since("airflow_operator_failures_total", "operator_name", "$__range", DAG)
                     + " > 0"
                 )
             ],

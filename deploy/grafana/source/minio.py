@@ -52,7 +52,11 @@ ROWS = [
                 "How many requests are there?",
                 "By what is asked.",
                 "reqps",
-                [Query(f"sum by (api) (rate(minio_s3_requests_total{{$sel}}{RATE})) > 0", "{{api}}")],
+                [
+                    Query(
+                        f"sum by (api) (rate(minio_s3_requests_total{{$sel}}{RATE})) > 0", "{{api}}"
+                    )
+                ],
                 stacked=True,
                 width=12,
             ),

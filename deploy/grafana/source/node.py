@@ -63,19 +63,20 @@ NOW = Row(
             thresholds=[(0.8, YELLOW), (0.9, RED)],
         ),
         Stat(
-            "When is the first disk full?",
-            "If it goes on as in the last hour. Never, if nothing is there.",
-            "s",
+            "How much of a disk is left in a day?",
+            "Share that is free then, of the disk that is worst off, if it goes on as in the last hour.",
+            "percentunit",
             [
                 Query(
-                    f"""min(max by (instance, device) (node_filesystem_avail_bytes{{$sel,{DISKS}}})
-                    / (max by (instance, device)
-                    (-deriv(node_filesystem_avail_bytes{{$sel,{DISKS}}}[1h])) > 0)) or vector(Inf)"""
+                    f"""min(clamp_min(max by (instance, device)
+                    (predict_linear(node_filesystem_avail_bytes{{$sel,{DISKS}}}[1h], 24 * 3600))
+                    / max by (instance, device) (node_filesystem_size_bytes{{$sel,{DISKS}}}), 0))"""
                 )
             ],
             width=6,
             height=6,
-            thresholds=[(4 * 3600, YELLOW), (24 * 3600, GREEN)],
+            high=1,
+            thresholds=[(0.05, YELLOW), (0.15, GREEN)],
         ),
     ],
 )
@@ -153,7 +154,9 @@ TIME = Row(
             "Bps",
             [
                 Query(f"sum(rate(node_disk_read_bytes_total{{$sel,{DEVICES}}}{RATE}))", "read"),
-                Query(f"sum(rate(node_disk_written_bytes_total{{$sel,{DEVICES}}}{RATE}))", "written"),
+                Query(
+                    f"sum(rate(node_disk_written_bytes_total{{$sel,{DEVICES}}}{RATE}))", "written"
+                ),
             ],
         ),
         Lines(

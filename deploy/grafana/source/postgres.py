@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from model import RED, YELLOW, Bars, Dashboard, Lines, Query, Row, Stat, Variable
+from model import RED, YELLOW, Dashboard, Lines, Query, Row, Stat, Variable
 
 RATE = "[$__rate_interval]"
 DB = 'datname=~"$datname"'
 
 
-def renamed(old: str, new: str) -> str:
-    """A counter that newer exporters call otherwise."""
-    return f"sum(rate({old}{{$sel}}{RATE})) or sum(rate({new}{{$sel}}{RATE}))"
+def checkpoints(kind: str, since_17: str) -> str:
+    """PostgreSQL 17 has moved them to a view of their own."""
+    old = f"sum(rate(pg_stat_bgwriter_checkpoints_{kind}_total{{$sel}}{RATE}))"
+    new = f"sum(rate(pg_stat_checkpointer_num_{since_17}_total{{$sel}}{RATE}))"
+    return f"{old} or {new}"
 
 
 ROWS = [
@@ -30,7 +32,11 @@ ROWS = [
                 "Which share of the connections is taken?",
                 "Of max_connections. When all are, nobody gets in, replicas of Strandline among them.",
                 "percentunit",
-                [Query("sum(pg_stat_activity_count{$sel}) / sum(pg_settings_max_connections{$sel})")],
+                [
+                    Query(
+                        "sum(pg_stat_activity_count{$sel}) / sum(pg_settings_max_connections{$sel})"
+                    )
+                ],
                 width=5,
                 height=5,
                 high=1,
@@ -40,7 +46,7 @@ ROWS = [
                 "How long has the longest transaction been open?",
                 "While it is, dead rows stay. Strandline keeps none open while it waits for Kafka or the store.",
                 "s",
-                [Query("max(pg_stat_activity_max_tx_duration{$sel,datname=~\"$datname\"})")],
+                [Query('max(pg_stat_activity_max_tx_duration{$sel,datname=~"$datname"})')],
                 width=5,
                 height=5,
                 thresholds=[(300, YELLOW), (3600, RED)],
@@ -103,9 +109,7 @@ ROWS = [
                 "All databases that are chosen.",
                 "rowsps",
                 [
-                    Query(
-                        f"sum(rate(pg_stat_database_tup_{what}{{$sel,{DB}}}{RATE}))", what
-                    )
+                    Query(f"sum(rate(pg_stat_database_tup_{what}{{$sel,{DB}}}{RATE}))", what)
                     for what in ("inserted", "updated", "deleted")
                 ],
             ),
@@ -126,22 +130,8 @@ ROWS = [
                 "Checkpoints by the clock, and those that the log forced: if these are not few, raise max_wal_size.",
                 "ops",
                 [
-                    Query(
-                        renamed(
-                            "pg_stat_bgwriter_checkpoints_timed",
-                            "pg_stat_bgwriter_checkpoints_timed_total",
-                        )
-                        + " or sum(rate(pg_stat_checkpointer_num_timed_total{$sel}[$__rate_interval]))",
-                        "by the clock",
-                    ),
-                    Query(
-                        renamed(
-                            "pg_stat_bgwriter_checkpoints_req",
-                            "pg_stat_bgwriter_checkpoints_req_total",
-                        )
-                        + " or sum(rate(pg_stat_checkpointer_num_requested_total{$sel}[$__rate_interval]))",
-                        "forced",
-                    ),
+                    Query(checkpoints("timed", "timed"), "by the clock"),
+                    Query(checkpoints("req", "requested"), "forced"),
                 ],
             ),
             Lines(
@@ -167,18 +157,17 @@ ROWS = [
                 [Query(f"max by (datname) (pg_database_size_bytes{{$sel,{DB}}})", "{{datname}}")],
                 width=12,
             ),
-            Bars(
-                "Which tables have the most dead rows?",
-                "Of the database that the exporter is connected to. Autovacuum takes them away; a transaction that stays open prevents it.",
+            Lines(
+                "How many connections does each database have?",
+                "Strandline: up to 18 for each replica. Airflow: several for each of its processes.",
                 "short",
                 [
                     Query(
-                        "topk(8, max by (relname) (pg_stat_user_tables_n_dead_tup{$sel}))",
-                        "{{relname}}",
+                        f"sum by (datname) (pg_stat_database_numbackends{{$sel,{DB}}})",
+                        "{{datname}}",
                     )
                 ],
                 width=12,
-                thresholds=[(100_000, YELLOW)],
             ),
         ],
     ),

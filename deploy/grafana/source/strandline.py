@@ -106,17 +106,14 @@ REQUESTS = Row(
         ),
         Lines(
             "Who is turned away?",
-            "By a limit (429), or because it is not known who calls (401).",
+            "By a limit (429: rate, wrong_tokens, streams, queue), or for want of a good token (401).",
             "reqps",
             [
                 Query(
-                    f"sum by (limit) (rate(strandline_refused_requests_total{{$sel}}{RATE})) > 0",
-                    "limit: {{limit}}",
-                ),
-                Query(
-                    f"sum by (reason) (rate(strandline_auth_failures_total{{$sel}}{RATE})) > 0",
-                    "token: {{reason}}",
-                ),
+                    f"""sum by (limit) (rate(strandline_refused_requests_total{{$sel}}{RATE})) > 0
+                    or sum by (reason) (rate(strandline_auth_failures_total{{$sel}}{RATE})) > 0""",
+                    "{{limit}} {{reason}}",
+                )
             ],
         ),
     ],
@@ -213,7 +210,10 @@ WORK = Row(
             "What Kafka sent, and the files that came of it.",
             "Bps",
             [
-                Query(f"sum(rate(strandline_bytes_read_total{{$sel}}{RATE}))", "read from Kafka"),
+                Query(
+                    f"sum(rate(strandline_record_bytes_read_total{{$sel}}{RATE}))",
+                    "read from Kafka",
+                ),
                 Query(f"sum(rate(strandline_file_bytes_stored_total{{$sel}}{RATE}))", "files"),
             ],
         ),
@@ -260,80 +260,92 @@ OTHERS = Row(
                 ),
                 Query(quantile(0.95, "strandline_commit_duration_seconds"), "PostgreSQL: commit"),
             ],
+            width=6,
             height=9,
         ),
         Lines(
-            "What goes wrong with them?",
-            "Errors, by what was asked of whom. Most are tried again by themselves.",
+            "How often do they fail?",
+            "Errors of each. Most are tried again by themselves; what is not shows above, where runs end.",
             "ops",
             [
+                Query(f"sum(rate(strandline_kafka_errors_total{{$sel}}{RATE}))", "Kafka"),
+                Query(f"sum(rate(strandline_store_errors_total{{$sel}}{RATE}))", "store"),
                 Query(
-                    f"sum by (code) (rate(strandline_kafka_errors_total{{$sel}}{RATE})) > 0",
-                    "Kafka: {{code}}",
-                ),
-                Query(
-                    f"sum by (op) (rate(strandline_store_errors_total{{$sel}}{RATE})) > 0",
-                    "store: {{op}}",
-                ),
-                Query(
-                    f"""sum by (outcome) (rate(strandline_commits_total{{$sel,outcome!="committed"}}{RATE}))
-                    > 0""",
-                    "commit: {{outcome}}",
+                    f"""sum(rate(strandline_commits_total{{$sel,outcome!~"committed|conflict"}}{RATE}))""",
+                    "PostgreSQL: commits",
                 ),
             ],
+            width=6,
             height=9,
+        ),
+        Bars(
+            "Which errors are these?",
+            "In the time that is shown: Kafka's by the name that its client library has for them, the store's by what was asked.",
+            "short",
+            [
+                Query(
+                    """sum by (code) (increase(strandline_kafka_errors_total{$sel}[$__range])) > 0.5
+                    or sum by (op) (increase(strandline_store_errors_total{$sel}[$__range])) > 0.5""",
+                    "{{code}}{{op}}",
+                )
+            ],
+            width=6,
+            height=9,
+            thresholds=[(1, YELLOW)],
+            decimals=0,
         ),
         Lines(
             "Are there enough connections to PostgreSQL?",
             "Of each replica's pool. Statements that wait for one for long: raise nothing, look for what holds them.",
             "short",
             [
-                Query("sum(strandline_db_connections{$sel,state=\"busy\"})", "busy"),
-                Query("sum(strandline_db_connections{$sel,state=\"limit\"})", "limit"),
+                Query('sum(strandline_db_connections{$sel,state="busy"})', "busy"),
+                Query('sum(strandline_db_connections{$sel,state="limit"})', "limit"),
                 Query("sum(strandline_db_waiting{$sel})", "statements that wait"),
             ],
+            width=6,
             height=9,
         ),
     ],
 )
 
 TOPICS = Row(
-    "How far behind is sealing, and does retention catch up with it?",
+    "Does sealing keep up, and is everything stored before retention takes it?",
     [
+        Lines(
+            "How long ago did the oldest provisional window end?",
+            "By topic: the lag of sealing. It grows while nothing new is written to a partition.",
+            "s",
+            [
+                Query(
+                    """time() - min by (topic)
+                    (strandline_topic_oldest_provisional_window_end_timestamp_seconds{$sel})""",
+                    "{{topic}}",
+                )
+            ],
+            low=None,
+        ),
+        Lines(
+            "How many snapshots may still grow?",
+            "By topic. Windows that have not ended are among them.",
+            "short",
+            [Query("max by (topic) (strandline_topic_unsealed_snapshots{$sel})", "{{topic}}")],
+            stacked=True,
+        ),
         Bars(
-            "How soon does retention take what is not sealed?",
-            "From now until the oldest event of an unsealed window is as old as the topic keeps events. Below zero events may be gone.",
+            "How soon does retention take what is not stored?",
+            "By topic: until the oldest window whose run is queued, under way or failed begins to be older than the topic keeps events. Below zero events may be gone. Nothing, if all is stored.",
             "s",
             [
                 Query(
                     """max by (topic) (strandline_topic_retention_seconds{$sel})
                     - (time() - min by (topic)
-                    (strandline_topic_oldest_unsealed_window_start_timestamp_seconds{$sel} > 0))""",
+                    (strandline_topic_oldest_unstored_window_start_timestamp_seconds{$sel}))""",
                     "{{topic}}",
                 )
             ],
             thresholds=[(3600, YELLOW), (6 * 3600, GREEN)],
             low=None,
-        ),
-        Lines(
-            "How long ago did the oldest unsealed window end?",
-            "The lag of sealing. It grows if nothing is written to a partition, or the clocks of writers are behind.",
-            "s",
-            [
-                Query(
-                    """time() - min by (topic)
-                    (strandline_topic_oldest_unsealed_window_end_timestamp_seconds{$sel} > 0)""",
-                    "{{topic}}",
-                )
-            ],
-            low=None,
-        ),
-        Lines(
-            "How many snapshots are not sealed?",
-            "By topic. Windows that have not ended are among them.",
-            "short",
-            [Query("max by (topic) (strandline_topic_unsealed_snapshots{$sel})", "{{topic}}")],
-            stacked=True,
         ),
     ],
 )

@@ -25,7 +25,7 @@ SCHEDULED = [
 
 
 def airflow_of(stack: Stack) -> Airflow:
-    """Not started yet. It works for this stack's Strandline and keeps its state in its PostgreSQL."""
+    """Not started yet. It works for this Strandline, and keeps its state in this PostgreSQL."""
     os.environ["STRANDLINE_TEST_DATABASE_URL"] = stack.postgres.url("postgres")
     settings = metrics_settings() | {
         "AIRFLOW__METRICS__STATSD_HOST": "127.0.0.1",

@@ -26,7 +26,8 @@ Series = dict[str, Any]
 class Prometheus:
     """One server, which scrapes what it is told to by deploy/prometheus/prometheus.yml.
 
-    That file is used as it is but for the addresses, and the intervals, which are short.
+    That file is used as it is but for the addresses, and the intervals, which are short. One that
+    `reads` answers from what another one has.
     """
 
     def __init__(
@@ -38,13 +39,16 @@ class Prometheus:
         name: str = "prometheus",
         rules: Path = RULES,
         interval: str = "2s",
+        reads: str | None = None,
     ) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         folder = state / name
         folder.mkdir(parents=True, exist_ok=True)
         own = {"prometheus": [f"127.0.0.1:{self.port}"]}
-        self.config = configuration({**targets, **own}, rules, interval)
+        self.config = configuration({**targets, **({} if reads else own)}, rules, interval)
+        if reads:
+            self.config["remote_read"] = [{"url": f"{reads}/api/v1/read", "read_recent": True}]
         file = folder / "prometheus.yml"
         file.write_text(yaml.safe_dump(self.config))
         command = [
