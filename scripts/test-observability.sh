@@ -84,6 +84,21 @@ make_venv() {
   ) 9>"$CACHE/.observability-lock"
 }
 
+# make_node: Grafana's types.
+make_node() {
+  [ -e "$NODE/complete" ] && return 0
+  mkdir -p "$CACHE"
+  (
+    if have flock; then flock 9; fi
+    [ -e "$NODE/complete" ] && exit 0
+    rm -rf "$NODE"
+    mkdir -p "$NODE"
+    cp $SOURCES/grafana/package*.json "$NODE"
+    npm ci --prefix "$NODE" --no-audit --no-fund --ignore-scripts --loglevel error
+    touch "$NODE/complete"
+  ) 9>"$CACHE/.observability-lock"
+}
+
 airflow() {
   scripts/test-airflow.sh install "$WORK/site" >"$WORK/airflow"
   # Its log holds every line of the installation.
@@ -106,13 +121,15 @@ build() {
 }
 
 lints() {
-  "$VENV/bin/ruff" check --no-cache $SOURCES && "$VENV/bin/ruff" format --no-cache --check $SOURCES &&
+  "$VENV/bin/ruff" check --no-cache $SOURCES deploy/grafana &&
+    "$VENV/bin/ruff" format --no-cache --check $SOURCES deploy/grafana &&
     test -z "$("$(dirname "$(command -v go)")/gofmt" -l $SOURCES/compose)"
 }
 
 run_tests() {
   eval "$(scripts/monitoring.sh env)"
   PYTHONPATH=$ROOT/airflow/tests:$WORK/site PYTHONDONTWRITEBYTECODE=1 \
+    STRANDLINE_TEST_NODE_MODULES=$NODE/node_modules \
     STRANDLINE_TEST_AIRFLOW_BIN=$(cat "$WORK/airflow")/bin STRANDLINE_TEST_OBSERVABILITY_STATE=$WORK/state \
     "$VENV/bin/python" -m pytest -p no:cacheprovider --rootdir $SOURCES "${@:-$SOURCES}" 2>&1 | tee "$OUTPUT"
 }
@@ -136,10 +153,12 @@ trap 'STATUS=143; exit 143' TERM HUP
 mkdir -p "$WORK/state"
 scripts/install.sh --observability </dev/null
 VENV=$CACHE/observability-$("$PYTHON" -c 'import sys; print("%d.%d" % sys.version_info[:2])')-$(cksum <$SOURCES/requirements.txt | cut -d ' ' -f 1)
+NODE=$CACHE/grafana-types-$(cksum <$SOURCES/grafana/package-lock.json | cut -d ' ' -f 1)
 STATUS=1
 step "Prometheus and exporters" scripts/monitoring.sh fetch
 step "MinIO" scripts/minio.sh fetch
 step "Python packages" make_venv
+step "Grafana's types" make_node
 step "Airflow and the provider" airflow
 build
 STATUS=0

@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""Writes deploy/grafana/dashboards anew from deploy/grafana/source (`make dashboards`)."""
+"""Writes deploy/grafana/dashboards anew from deploy/grafana/source (`make dashboards`).
+
+make.py [FOLDER]   into another folder
+"""
 
 from __future__ import annotations
 
@@ -34,5 +37,6 @@ def texts() -> dict[str, str]:
 
 
 if __name__ == "__main__":
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else HERE / "dashboards"
     for name, text in texts().items():
-        (HERE / "dashboards" / name).write_text(text)
+        (folder / name).write_text(text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import yaml
@@ -11,6 +12,7 @@ import yaml
 from conftest import Busy
 from stack import dashboards
 from stack.dashboards import Panel, Span
+from stack.pictures import draw
 from stack.prometheus import RULES, Prometheus
 
 NAMES = sorted(dashboards.documents())
@@ -90,3 +92,11 @@ def test_every_rule_is_loaded_and_evaluated(prometheus: Prometheus, span: Span) 
     loaded = prometheus.rules()
     assert len(loaded) == len(written)
     assert [rule for rule in loaded if rule["health"] == "err"] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_dashboard_is_drawn(name: str, busy: Busy, span: Span, tmp_path: Path) -> None:
+    """Into docs/observability where that is asked for."""
+    folder = Path(os.environ.get("STRANDLINE_TEST_PICTURES", tmp_path))
+    draw(name, busy.stack.prometheus, span, folder / f"{name}.png")
+    assert 10_000 < (folder / f"{name}.png").stat().st_size < 300_000

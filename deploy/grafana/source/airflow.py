@@ -9,6 +9,7 @@ from __future__ import annotations
 from model import (
     GREEN,
     RED,
+    Bars,
     Dashboard,
     Lines,
     Query,
@@ -16,12 +17,12 @@ from model import (
     Stat,
     Table,
     Variable,
-    average,
     quantile,
 )
 
 RATE = "[$__rate_interval]"
 DAG = 'dag_id=~"$dag_id"'
+FILE = "bundle_name, file_name"
 
 
 def since(metric: str, by: str, window: str, where: str = "") -> str:
@@ -30,6 +31,23 @@ def since(metric: str, by: str, window: str, where: str = "") -> str:
     now = f"sum by ({by}) ({metric}{{{selected}}})"
     before = f"sum by ({by}) ({metric}{{{selected}}} offset {window})"
     return f"clamp_min({now} - ({before} or {now} * 0), 0)"
+
+
+def mean(metric: str, by: str = "dag_id") -> str:
+    """The mean of what was observed in a quarter of an hour, of rare events, too."""
+    total, count = (since(f"{metric}_{part}", by, "15m", DAG) for part in ("sum", "count"))
+    return f"{total} / ({count} > 0)"
+
+
+def most(metric: str) -> str:
+    """The 95th percentile of what was observed in a quarter of an hour, by task."""
+    buckets = since(f"{metric}_bucket", "le, dag_id, task_id", "15m", DAG)
+    return f"histogram_quantile(0.95, {buckets})"
+
+
+def lost(metric: str) -> str:
+    """How many in five minutes; 0 where nothing has ever been lost."""
+    return f"sum({since(metric, 'job', '5m')}) or vector(0)"
 
 
 HEALTH = Row(
@@ -97,8 +115,12 @@ ROOM = Row(
             "Scheduled: for a slot. Queued: for the executor. Deferred: in the triggerer.",
             "short",
             [
-                Query(f"sum(airflow_ti_{state}{{$sel,{DAG}}})", state)
-                for state in ("running", "queued", "scheduled", "deferred")
+                Query(
+                    f"""sum by (state) (label_replace(
+                    {{__name__=~"airflow_ti_(running|queued|scheduled|deferred)",$sel,{DAG}}},
+                    "state", "$1", "__name__", "airflow_ti_(.+)"))""",
+                    "{{state}}",
+                )
             ],
             width=6,
             stacked=True,
@@ -153,13 +175,13 @@ LATE = Row(
             "1. Was its run made late?",
             "From when a run was due until the scheduler made it: it is slow, or max_active_runs holds it back. Runs that catch up with the past show how old they are.",
             "s",
-            [Query(average("airflow_dagrun_schedule_delay", "dag_id", DAG), "{{dag_id}}")],
+            [Query(mean("airflow_dagrun_schedule_delay"), "{{dag_id}}")],
         ),
         Lines(
             "2. Did its first task start late?",
-            "From when the run could begin until its first task did.",
+            "From when the run could begin until its first task did. As all of these: of the last 15 minutes.",
             "s",
-            [Query(average("airflow_dagrun_first_task_start_delay", "dag_id", DAG), "{{dag_id}}")],
+            [Query(mean("airflow_dagrun_first_task_start_delay"), "{{dag_id}}")],
         ),
         Lines(
             "3. Did its tasks wait for a slot?",
@@ -167,7 +189,7 @@ LATE = Row(
             "s",
             [
                 Query(
-                    quantile(0.95, "airflow_task_scheduled_duration", "dag_id, task_id", DAG),
+                    most("airflow_task_scheduled_duration"),
                     "{{dag_id}}: {{task_id}}",
                 )
             ],
@@ -178,7 +200,7 @@ LATE = Row(
             "s",
             [
                 Query(
-                    quantile(0.95, "airflow_task_duration", "dag_id, task_id", DAG),
+                    most("airflow_task_duration"),
                     "{{dag_id}}: {{task_id}}",
                 )
             ],
@@ -203,7 +225,7 @@ LATE = Row(
             "6. How long do its runs take, all in all?",
             "Runs that succeeded: average, from start to end.",
             "s",
-            [Query(average("airflow_dagrun_duration_success", "dag_id", DAG), "{{dag_id}}")],
+            [Query(mean("airflow_dagrun_duration_success"), "{{dag_id}}")],
         ),
     ],
 )
@@ -241,7 +263,8 @@ OUTCOME = Row(
             "short",
             [
                 Query(
-                    f"sum(increase(airflow_dagrun_duration_{state}_count{{$sel,{DAG}}}[5m]))", state
+                    f"""sum({since(f"airflow_dagrun_duration_{state}_count", "dag_id", "5m", DAG)})""",
+                    state,
                 )
                 for state in ("success", "failed")
             ],
@@ -259,15 +282,17 @@ OUTCOME = Row(
             ],
             decimals=0,
         ),
-        Lines(
+        Bars(
             "How long does it take to read a DAG file?",
-            "Average, by file. A slow one holds up all others.",
+            "Average in the time that is shown, of the slowest. Each holds up all others.",
             "s",
             [
                 Query(
                     "topk(8, "
-                    + average("airflow_dag_processing_last_duration", "bundle_name, file_name")
-                    + ")",
+                    + since("airflow_dag_processing_last_duration_sum", FILE, "$__range")
+                    + " / ("
+                    + since("airflow_dag_processing_last_duration_count", FILE, "$__range")
+                    + " > 0))",
                     "{{bundle_name}}/{{file_name}}",
                 )
             ],
@@ -278,13 +303,11 @@ OUTCOME = Row(
             "short",
             [
                 Query(
-                    since("airflow_scheduler_tasks_killed_externally_total", "job", "5m")
-                    + " or vector(0)",
+                    lost("airflow_scheduler_tasks_killed_externally_total"),
                     "ended without a word",
                 ),
                 Query(
-                    since("airflow_task_instances_without_heartbeats_killed_total", "job", "5m")
-                    + " or vector(0)",
+                    lost("airflow_task_instances_without_heartbeats_killed_total"),
                     "silent",
                 ),
             ],

@@ -83,8 +83,8 @@ ROWS = [
                         "4xx {{api}}",
                     ),
                     Query(
-                        f"sum by (api) (rate(minio_s3_requests_5xx_errors_total{{$sel}}{RATE}))",
-                        "5xx {{api}}",
+                        f"sum(rate(minio_s3_requests_5xx_errors_total{{$sel}}{RATE})) or vector(0)",
+                        "5xx",
                     ),
                 ],
                 width=12,

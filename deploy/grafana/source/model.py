@@ -173,7 +173,7 @@ class Lines(Panel):
             "drawStyle": "line",
             "lineWidth": 1,
             "fillOpacity": 30 if self.stacked else 5,
-            "showPoints": "never",
+            "showPoints": "auto",
             "spanNulls": False,
             "stacking": {"mode": "normal" if self.stacked else "none", "group": "A"},
             "thresholdsStyle": {"mode": "dashed" if self.marked else "off"},
@@ -317,11 +317,13 @@ def _links() -> Json:
     }
 
 
-def quantile(share: float, metric: str, by: str = "", where: str = "") -> str:
-    """A quantile of a histogram; `by` and `where` narrow it down."""
+def quantile(
+    share: float, metric: str, by: str = "", where: str = "", window: str = "$__rate_interval"
+) -> str:
+    """A quantile of a histogram; `by` and `where` narrow it down, rare events need a long window."""
     labels = ", ".join(part for part in ("le", by) if part)
     selected = ",".join(part for part in ("$sel", where) if part)
-    rate = f"rate({metric}_bucket{{{selected}}}[$__rate_interval])"
+    rate = f"rate({metric}_bucket{{{selected}}}[{window}])"
     return f"histogram_quantile({share}, sum by ({labels}) ({rate}))"
 
 

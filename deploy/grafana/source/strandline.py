@@ -136,18 +136,31 @@ RUNS = Row(
         ),
         Lines(
             "How long do runs take, and how long do they wait?",
-            "Runs that succeeded, from request to end; and the part of it before the first worker had time.",
+            "Runs of the last 15 minutes that succeeded, from request to end; and the part of it before a worker had time.",
             "s",
             [
                 Query(
-                    quantile(0.5, "strandline_run_duration_seconds", where='outcome="succeeded"'),
+                    quantile(
+                        0.5,
+                        "strandline_run_duration_seconds",
+                        where='outcome="succeeded"',
+                        window="15m",
+                    ),
                     "half of the runs",
                 ),
                 Query(
-                    quantile(0.95, "strandline_run_duration_seconds", where='outcome="succeeded"'),
+                    quantile(
+                        0.95,
+                        "strandline_run_duration_seconds",
+                        where='outcome="succeeded"',
+                        window="15m",
+                    ),
                     "95 % of the runs",
                 ),
-                Query(quantile(0.95, "strandline_queue_wait_seconds"), "95 % of the waits"),
+                Query(
+                    quantile(0.95, "strandline_queue_wait_seconds", window="15m"),
+                    "95 % of the waits",
+                ),
             ],
         ),
         Bars(

@@ -28,6 +28,8 @@ def airflow_of(stack: Stack) -> Airflow:
     """Not started yet. It works for this Strandline, and keeps its state in this PostgreSQL."""
     os.environ["STRANDLINE_TEST_DATABASE_URL"] = stack.postgres.url("postgres")
     settings = metrics_settings() | {
+        # Less than there is to do, so that something waits.
+        "AIRFLOW__CORE__PARALLELISM": "3",
         "AIRFLOW__METRICS__STATSD_HOST": "127.0.0.1",
         "AIRFLOW__METRICS__STATSD_PORT": str(stack.statsd_port),
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": (
@@ -65,7 +67,7 @@ class Work:
         # Nobody is there: it is tried again, and again.
         self._conf("case_operator", hour(10, 15), connection="strandline_nowhere")
 
-    def until_done(self, seconds: float = 240) -> None:
+    def until_done(self, seconds: float = 480) -> None:
         """Wait until what was started has ended, well or not, and one has been tried again."""
 
         def left() -> list[tuple[str, str]]:

@@ -38,9 +38,10 @@ class Span:
         } | chosen
 
         def value(found: re.Match[str]) -> str:
-            return values[found[1] or found[2]]
+            return values[found[1]]
 
-        return re.sub(r"\$(?:\{(\w+)\}|(\w+))", value, expr)
+        # Not $1, which is Prometheus's own.
+        return re.sub(r"\$([a-z_]\w*)", value, expr)
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ class Load:
         # As if they had been written to for two hours.
         now = _now()
         for name in TOPICS:
-            self.write(name, [now - 2 * HOUR + i * 1000 for i in range(7_000)])
+            assert self.write(name, [now - 2 * HOUR + i * 1000 for i in range(7_000)]) == 0
 
     def make_topic(self, name: str, retention: int = -1, partitions: int = 4) -> None:
         """A topic that keeps its events for so many milliseconds."""
@@ -53,14 +53,14 @@ class Load:
         for made in self._admin.create_topics([topic]).values():
             made.result(30)
 
-    def write(self, topic: str, times: list[int]) -> None:
-        """Events with these timestamps."""
+    def write(self, topic: str, times: list[int]) -> int:
+        """Events with these timestamps; how many did not get there."""
         producer = Producer({"bootstrap.servers": self._brokers, "linger.ms": 20})
         for number, timestamp in enumerate(times):
             value = json.dumps({"number": number, "padding": "x" * self._random.randint(10, 400)})
             producer.produce(topic, value, key=str(number), timestamp=timestamp)
             producer.poll(0)
-        assert producer.flush(30) == 0
+        return producer.flush(30)
 
     def delete_before(self, topic: str, offset: int, partitions: int = 4) -> None:
         """What retention does: events below an offset are gone."""
@@ -119,8 +119,8 @@ class Load:
     def _watch(self) -> None:
         """What pages do: lists, a long wait, a topic's offsets."""
         with self._strandline.client(replica=len(self._strandline.replicas) - 1) as client:
-            page = client.get("/v1/snapshots", params={"limit": 20}).json()
-            for snapshot in page["items"][:2]:
+            page = client.get("/v1/snapshots", params={"limit": 20}).raise_for_status()
+            for snapshot in page.json()["items"][:2]:
                 client.get(f"/v1/snapshots/{snapshot['id']}", params={"wait": 1})
                 client.get(f"/v1/snapshots/{snapshot['id']}/events", params={"limit": 5})
             client.get("/v1/topics")

@@ -72,8 +72,9 @@ class Postgres(Service):
     def start(self) -> None:
         """Start it; the first time, make Strandline's database and the roles of setup.sql."""
         super().start()
-        if not self._execute("SELECT 1 FROM pg_database WHERE datname = 'strandline'"):
-            self._execute("CREATE DATABASE strandline")
+        exists = "SELECT 1 FROM pg_database WHERE datname = 'strandline'"
+        if not self.ask("strandline", exists, database="postgres"):
+            self.ask("strandline", "CREATE DATABASE strandline", database="postgres")
         self.set_up()
 
     def set_up(self) -> None:
@@ -95,14 +96,18 @@ class Postgres(Service):
         """The folder of its socket, as libpq wants it."""
         return unquote(self.url().rpartition("@")[2].rpartition("/")[0])
 
-    def _execute(self, statement: str) -> object:
-        connection = psycopg2.connect(host=self.socket, user="strandline", dbname="postgres")
+    def ask(self, user: str, statement: str, database: str = "strandline") -> object:
+        """The first row of an answer; what is refused is an AssertionError."""
+        connection = psycopg2.connect(host=self.socket, user=user, dbname=database)
         connection.autocommit = True
-        with connection.cursor() as cursor:
-            cursor.execute(statement)
-            found = cursor.fetchone() if cursor.description else None
-        connection.close()
-        return found
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(statement)
+                return cursor.fetchone() if cursor.description else None
+        except psycopg2.Error as error:
+            raise AssertionError(str(error)) from error
+        finally:
+            connection.close()
 
 
 class Minio(Service):

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 
+import httpx
+
+from harness.processes import eventually
 from stack import exporters
 from stack.prometheus import RULES, Prometheus
 from stack.replicas import Strandline
@@ -93,6 +97,21 @@ class Stack:
             node.stop()
         for service in (self.kafka, self.postgres, *([self.minio] if self.minio else [])):
             service.wipe()
+
+    def send_statsd(self, *lines: str) -> None:
+        """As Airflow does."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as wire:
+            for line in lines:
+                wire.sendto(line.encode(), ("127.0.0.1", self.statsd_port))
+
+    def exported(self, until: str) -> str:
+        """What the StatsD exporter has, once this is in it."""
+
+        def text() -> str:
+            return httpx.get(f"http://{self.statsd.address}/metrics", timeout=10).text
+
+        eventually(lambda: until in text(), until, 30, text)
+        return text()
 
     def targets(self) -> dict[str, list[str]]:
         """What Prometheus scrapes, by job."""
