@@ -41,17 +41,18 @@ def busy(stack: Stack) -> Iterator[Busy]:
     """The stack and a real Airflow, after minutes of work; Prometheus has seen it all."""
     airflow = airflow_of(stack)
     load = Load(stack.strandline, stack.kafka.brokers)
+    start = time.time()
     try:
         airflow.start()
         load.prepare()
-        start = time.time()
+        began = time.time()
         work = Work(airflow)
         with load.running():
             work.begin()
             load.lose("forgetful")
             _interrupt(stack)
             work.until_done()
-            time.sleep(max(0.0, start + SECONDS - time.time()))
+            time.sleep(max(0.0, began + SECONDS - time.time()))
             # Two rounds of scraping, so that the end is in it.
             time.sleep(5)
             end = time.time()

@@ -109,7 +109,6 @@ def test_what_is_scraped_is_a_service_under_its_port() -> None:
         "postgres": words("postgres-exporter"),
         "node": words("node-exporter"),
         "minio": words("storage"),
-        "minio-bucket": words("storage"),
         "prometheus": ":9090",
     }
     for job in config["scrape_configs"]:

@@ -19,6 +19,7 @@ from harness.strandline import ROOT, Window, create_database, free_port
 
 # Where `airflow` is, if not beside this Python.
 BIN = Path(os.environ.get("STRANDLINE_TEST_AIRFLOW_BIN", Path(sys.executable).parent))
+DATABASE = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
 ENDED = ("success", "failed")
 
 
@@ -38,7 +39,7 @@ class Airflow:
         self.home = state / "airflow"
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self._environment = self._settings(strandline) | dict(settings or {})
+        self._environment = self._settings(strandline, settings or {})
         self._client = httpx.Client(base_url=f"{self.url}/api/v2", timeout=60)
         self.parts = {
             name: Process(f"airflow-{name}", [str(BIN / "airflow"), name], self._environment, state)
@@ -215,7 +216,7 @@ class Airflow:
             health.json()[part]["status"] == "healthy" for part in parts
         )
 
-    def _settings(self, strandline: Caller) -> dict[str, str]:
+    def _settings(self, strandline: Caller, more: Mapping[str, str]) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "STRANDLINE"))}
         bundle = "airflow.dag_processing.bundles.local.LocalDagBundle"
         bundles = [
@@ -230,7 +231,6 @@ class Airflow:
             "core__fernet_key": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
             "core__test_connection": "Enabled",
             "core__simple_auth_manager_all_admins": "True",
-            "database__sql_alchemy_conn": _sqlalchemy(create_database("metadata")),
             "api__host": "127.0.0.1",
             "api__port": str(self.port),
             "api__base_url": self.url,
@@ -246,11 +246,14 @@ class Airflow:
             "logging__logging_level": "INFO",
             "usage_data_collection__enabled": "False",
         }
+        if DATABASE not in more:
+            more = {DATABASE: _sqlalchemy(create_database("metadata"))} | more
         return (
             kept
             | {f"AIRFLOW__{name.upper()}": value for name, value in settings.items()}
             | {"AIRFLOW_HOME": str(self.home), "NO_PROXY": "*", "PYTHONUNBUFFERED": "1"}
             | _connections(strandline)
+            | more
         )
 
 

@@ -176,6 +176,8 @@ LATE = Row(
             "From when a run was due until the scheduler made it: it is slow, or max_active_runs holds it back. Runs that catch up with the past show how old they are.",
             "s",
             [Query(mean("airflow_dagrun_schedule_delay"), "{{dag_id}}")],
+            low=None,
+            logarithmic=True,
         ),
         Lines(
             "2. Did its first task start late?",

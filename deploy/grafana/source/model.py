@@ -163,6 +163,8 @@ class Lines(Panel):
     stacked: bool = False
     # A line for each threshold.
     marked: bool = False
+    # For what differs by powers of ten.
+    logarithmic: bool = False
     kind = "timeseries"
 
     def instant(self) -> bool:
@@ -176,6 +178,9 @@ class Lines(Panel):
             "showPoints": "auto",
             "spanNulls": False,
             "stacking": {"mode": "normal" if self.stacked else "none", "group": "A"},
+            "scaleDistribution": {"type": "log", "log": 10}
+            if self.logarithmic
+            else {"type": "linear"},
             "thresholdsStyle": {"mode": "dashed" if self.marked else "off"},
         }
         colours = {"color": {"mode": "palette-classic"}}
@@ -222,7 +227,6 @@ class Variable:
             "sort": 1,
             "multi": True,
             "includeAll": True,
-            "allValue": ".*",
             "current": {"text": "All", "value": "$__all"},
             "options": [],
         }

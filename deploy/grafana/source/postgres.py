@@ -5,7 +5,7 @@ from __future__ import annotations
 from model import RED, YELLOW, Dashboard, Lines, Query, Row, Stat, Variable
 
 RATE = "[$__rate_interval]"
-DB = 'datname=~"$datname"'
+DB = 'datname=~"$datname",datname!~"template.*"'
 
 
 def checkpoints(kind: str, since_17: str) -> str:
@@ -86,7 +86,7 @@ ROWS = [
                 "What do connections do?",
                 "By state. Idle in transaction: somebody has begun and does not go on.",
                 "short",
-                [Query(f"sum by (state) (pg_stat_activity_count{{$sel,{DB}}}) > 0", "{{state}}")],
+                [Query(f"sum by (state) (pg_stat_activity_count{{$sel,{DB}}})", "{{state}}")],
                 stacked=True,
             ),
             Lines(
@@ -119,7 +119,7 @@ ROWS = [
                 "short",
                 [
                     Query(
-                        f"""sum by (mode) (pg_locks_count{{$sel,{DB},mode!="accesssharelock"}}) > 0""",
+                        f"""sum by (mode) (pg_locks_count{{$sel,{DB},mode!="accesssharelock"}})""",
                         "{{mode}}",
                     )
                 ],

@@ -331,12 +331,11 @@ TOPICS = Row(
             "s",
             [
                 Query(
-                    """time() - min by (topic)
-                    (strandline_topic_oldest_provisional_window_end_timestamp_seconds{$sel})""",
+                    """clamp_min(time() - min by (topic)
+                    (strandline_topic_oldest_provisional_window_end_timestamp_seconds{$sel}), 0)""",
                     "{{topic}}",
                 )
             ],
-            low=None,
         ),
         Lines(
             "How many snapshots may still grow?",

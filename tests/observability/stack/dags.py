@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
 import yaml
 
-from harness.airflow import ENDED, Airflow
+from harness.airflow import DATABASE, ENDED, Airflow
 from harness.processes import eventually
 from harness.strandline import Window, day, hour
 from stack.services import ROOT
@@ -26,15 +25,12 @@ SCHEDULED = [
 
 def airflow_of(stack: Stack) -> Airflow:
     """Not started yet. It works for this Strandline, and keeps its state in this PostgreSQL."""
-    os.environ["STRANDLINE_TEST_DATABASE_URL"] = stack.postgres.url("postgres")
     settings = metrics_settings() | {
         # Less than there is to do, so that something waits.
         "AIRFLOW__CORE__PARALLELISM": "3",
         "AIRFLOW__METRICS__STATSD_HOST": "127.0.0.1",
         "AIRFLOW__METRICS__STATSD_PORT": str(stack.statsd_port),
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": (
-            f"postgresql+psycopg2://airflow@/airflow?host={stack.postgres.socket}"
-        ),
+        DATABASE: (f"postgresql+psycopg2://airflow@/airflow?host={stack.postgres.socket}"),
     }
     return Airflow(stack.state, stack.strandline, settings)
 

@@ -100,9 +100,21 @@ def variables(name: str) -> dict[str, dict[str, Any]]:
     return {one["name"]: one for one in found if one["type"] == "query"}
 
 
-def all_chosen(name: str) -> dict[str, str]:
-    """What a dashboard shows when it is opened."""
-    return {one: variable["allValue"] for one, variable in variables(name).items()}
+def anything(name: str) -> dict[str, str]:
+    """A value for each variable, where it does not matter which."""
+    return dict.fromkeys(variables(name), ".*")
+
+
+def all_chosen(name: str, prometheus: Prometheus) -> dict[str, str]:
+    """What a dashboard shows when it is opened: of each variable all values that there are."""
+    chosen: dict[str, str] = {}
+    for one, variable in variables(name).items():
+        found = values(variable, prometheus, chosen)
+        assert found, f"{name}: {one} has no values"
+        # As Grafana does; the backslashes are doubled within a PromQL string.
+        escaped = (re.escape(value).replace("\\", "\\\\") for value in found)
+        chosen[one] = f"({'|'.join(escaped)})"
+    return chosen
 
 
 def values(variable: dict[str, Any], prometheus: Prometheus, chosen: dict[str, str]) -> list[str]:

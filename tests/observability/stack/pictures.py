@@ -17,7 +17,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from PIL import Image
 
 from stack import dashboards
@@ -38,8 +38,8 @@ PALETTE = [
 Answers = list[tuple[dict[str, Any], list[Series]]]
 
 
-def draw(name: str, prometheus: Prometheus, span: Span, file: Path) -> None:
-    """One dashboard into one file."""
+def draw(name: str, prometheus: Prometheus, span: Span, file: Path, **chosen: str) -> None:
+    """One dashboard into one file, with all values chosen but for these variables."""
     document = dashboards.documents()[name]
     rows = max(one["gridPos"]["y"] + one["gridPos"]["h"] for one in document["panels"])
     height = rows * ROW + 50
@@ -50,9 +50,11 @@ def draw(name: str, prometheus: Prometheus, span: Span, file: Path) -> None:
     page.text(WIDTH - 14, 18, shown, size=9, color=GREY, ha="right")
     for panel in document["panels"]:
         if panel["type"] == "row":
-            page.text(14, panel["gridPos"]["y"] * ROW + 56, panel["title"], size=11, weight="bold")
+            title = panel["title"].replace("$dag_id", "All")
+            page.text(14, panel["gridPos"]["y"] * ROW + 56, title, size=11, weight="bold")
+    chosen = dashboards.all_chosen(name, prometheus) | chosen
     for panel in dashboards.panels(name):
-        answers = panel.answers(prometheus, span, dashboards.all_chosen(name))
+        answers = panel.answers(prometheus, span, chosen)
         page.panel(panel, answers, span)
     buffer = BytesIO()
     figure.savefig(buffer, format="png", facecolor=PAGE)
@@ -88,7 +90,7 @@ class Page:
         frame.add_patch(
             FancyBboxPatch((0, 0), 1, 1, boxstyle="square,pad=0", fc="white", ec=PALE, lw=1.5)
         )
-        letters = max(16, int(width / 6.6))
+        letters = max(16, int(width / 7.7))
         title = textwrap.wrap(panel.title.replace("$dag_id", "All"), letters)[:2]
         self.text(x + 9, y + 7, "\n".join(title), size=8.5, weight="bold", linespacing=1.2)
         top = 14 + 14 * len(title)
@@ -134,9 +136,13 @@ def _lines(
             if step["value"] <= highest * 3:
                 graph.axhline(step["value"], color=COLOURS[step["color"]], lw=1, ls="--")
     low, high = graph.get_ylim()
-    graph.set_ylim(min(low, 0) if defaults.get("min") != 0 else 0, max(high, 1e-9) * 1.05)
+    if defaults["custom"]["scaleDistribution"]["type"] == "log":
+        graph.set_yscale("log")
+        graph.yaxis.set_minor_locator(NullLocator())
+    else:
+        graph.set_ylim(min(low, 0) if defaults.get("min") != 0 else 0, max(high, 1e-9) * 1.05)
+        graph.yaxis.set_major_locator(MaxNLocator(4))
     graph.set_xlim(span.start, span.end)
-    graph.yaxis.set_major_locator(MaxNLocator(4))
     graph.yaxis.set_major_formatter(FuncFormatter(lambda value, _: text_of(value, unit)))
     graph.xaxis.set_major_locator(MaxNLocator(4))
     graph.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _clock(value)))
@@ -187,10 +193,11 @@ def _stat(
     axes.set_axis_off()
     axes.set(xlim=(0, 1), ylim=(0, 1))
     named = _named(answers) or [("", None)]
+    defaults = panel["fieldConfig"]["defaults"]
     for number, (name, one) in enumerate(named):
         left, share = number / len(named), 1 / len(named)
         value = math.nan if one is None else _last(one)
-        has_steps = len(panel["fieldConfig"]["defaults"]["thresholds"]["steps"]) > 1
+        has_steps = len(defaults["thresholds"]["steps"]) > 1
         colour = _colour(panel, value) if has_steps else "white"
         axes.add_patch(
             FancyBboxPatch(
@@ -203,7 +210,7 @@ def _stat(
             )
         )
         ink = "white" if has_steps else INK
-        shown = text_of(value, panel["fieldConfig"]["defaults"]["unit"])
+        shown = text_of(value, defaults["unit"], defaults.get("decimals"))
         axes.text(
             left + share / 2, 0.5, shown, fontsize=min(24, size[0] * share / 6), color=ink,
             ha="center", va="center", weight="bold",
@@ -233,7 +240,7 @@ def _bars(
                 FancyBboxPatch((0.03, y), part, bar, boxstyle="square,pad=0", fc=colour, ec="none")
             )
         axes.text(0.03, y + bar * 1.5, name, fontsize=7.5, color=INK, va="bottom")
-        shown = text_of(value, defaults["unit"])
+        shown = text_of(value, defaults["unit"], defaults.get("decimals"))
         axes.text(0.97, y, shown, fontsize=9, color=INK, ha="right", weight="bold")
 
 
@@ -250,7 +257,7 @@ def _table(
     unit = panel["fieldConfig"]["defaults"]["unit"]
     lines = [[*labels, "Value"]]
     lines += [
-        [*(one["metric"].get(label, "") for label in labels), text_of(_last(one), unit)]
+        [*(one["metric"].get(label, "") for label in labels), text_of(_last(one), unit, 0)]
         for one in series
     ]
     for number, cells in enumerate(lines):
@@ -290,10 +297,12 @@ def _clock(moment: float) -> str:
     return datetime.fromtimestamp(moment, tz=UTC).strftime("%H:%M:%S")
 
 
-def text_of(value: float, unit: str) -> str:
+def text_of(value: float, unit: str, decimals: int | None = None) -> str:
     """A number as Grafana writes it, more or less."""
     if math.isnan(value):
         return "none"
+    if decimals == 0:
+        value = round(value)
     if unit == "bool_yes_no":
         return "Yes" if value else "No"
     if unit == "percentunit":
@@ -310,7 +319,7 @@ def _time(value: float) -> str:
     size = abs(value)
     for seconds, name in ((86_400, "days"), (3_600, "h"), (60, "min")):
         if size >= seconds:
-            return f"{value / seconds:.3g} {name}"
+            return f"{_digits(value / seconds)} {name}"
     if size >= 1 or size == 0:
         return f"{value:.3g} s"
     return f"{value * 1000:.3g} ms" if size >= 1e-3 else f"{value * 1e6:.3g} µs"
@@ -320,5 +329,8 @@ def _scaled(value: float, base: int, names: list[str]) -> str:
     step = 0
     while abs(value) >= base and step < len(names) - 1:
         value, step = value / base, step + 1
-    digits = f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
-    return f"{digits} {names[step]}".strip()
+    return f"{_digits(value)} {names[step]}".strip()
+
+
+def _digits(value: float) -> str:
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"

@@ -86,7 +86,7 @@ class Stack:
             self.state, self.targets(), rules=self._rules, interval=self._interval
         )
         self.prometheus.start()
-        self.prometheus.until_scraped([job for job in self.targets() if job != "minio-bucket"])
+        self.prometheus.until_scraped(list(self.targets()))
 
     def stop(self) -> None:
         """Stop what runs, in the order in which it depends on each other; delete the data."""
@@ -122,7 +122,7 @@ class Stack:
             "node": [node.address for node in self.nodes],
         }
         if self.minio:
-            found |= {"minio": [self.minio.address], "minio-bucket": [self.minio.address]}
+            found["minio"] = [self.minio.address]
         return found
 
 
