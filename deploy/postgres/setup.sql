@@ -1,6 +1,7 @@
 -- The roles beside Strandline's own, run by psql at each `docker compose up`: everything that is
 -- there stays. Needs the variables monitor_password and airflow_password.
 \set ON_ERROR_STOP on
+SET client_min_messages = warning;
 
 -- For the Postgres exporter: may read statistics, and nothing else.
 SELECT 'CREATE ROLE monitor' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'monitor') \gexec

@@ -222,7 +222,6 @@ class Variable:
             "type": "query",
             "datasource": SOURCE,
             "query": {"query": query, "refId": "PrometheusVariableQueryEditor-VariableQuery"},
-            "definition": query,
             "refresh": 2,
             "sort": 1,
             "multi": True,

@@ -150,7 +150,7 @@ TIME = Row(
         ),
         Lines(
             "How much is read and written?",
-            "All disks.",
+            "All disks together.",
             "Bps",
             [
                 Query(f"sum(rate(node_disk_read_bytes_total{{$sel,{DEVICES}}}{RATE}))", "read"),
