@@ -27,6 +27,8 @@ BUILT=$CACHE/monitoring-$PROMETHEUS_VERSION-$STATSD_EXPORTER_VERSION-$NODE_EXPOR
 COMPOSE=$CACHE/compose-check-$(cat "$SOURCES"/{go.mod,go.sum,main.go} | cksum | cut -d ' ' -f 1)
 DEBIAN=$CACHE/monitoring-debian
 
+export CGO_ENABLED=0 GOTOOLCHAIN=local
+
 # install_modules: builds into GOBIN. Of Prometheus without service discovery but by DNS, as a module of
 # one of the clouds is not to be had everywhere.
 install_modules() {
@@ -45,7 +47,7 @@ build_modules() {
   (
     # Half of a build is worth keeping for the next attempt, all of it is not.
     export GOMODCACHE=$work/modules GOCACHE=$work/objects GOFLAGS=-modcacherw
-    export CGO_ENABLED=0 GOTOOLCHAIN=local GOBIN=$work/bin
+    export GOBIN=$work/bin
     find_go $GO_MINOR $GO_NEWER || die "could not get $GO_NEWER"
     for attempt in 1 2 3; do
       if install_modules >"$work/log" 2>&1 </dev/null; then
@@ -66,7 +68,6 @@ build_compose_check() {
   local work=$COMPOSE.new
   mkdir -p "$work"
   (
-    export GOTOOLCHAIN=local CGO_ENABLED=0
     find_go $GO_MINOR $GO_NEWER || die "could not get $GO_NEWER"
     cd "$SOURCES"
     "$GO" build -mod=readonly -trimpath -o "$work/compose-check" .

@@ -79,7 +79,7 @@ make_venv() {
     [ -e "$VENV/complete" ] && exit 0
     rm -rf "$VENV"
     "$PYTHON" -m venv "$VENV"
-    "$VENV/bin/pip" install --quiet --disable-pip-version-check --retries 5 --requirement $SOURCES/requirements.txt
+    "$VENV/bin/pip" install --quiet --disable-pip-version-check --retries 5 --requirement "$SOURCES/requirements.txt"
     touch "$VENV/complete"
   ) 9>"$CACHE/.observability-lock"
 }
@@ -93,7 +93,7 @@ make_node() {
     [ -e "$NODE/complete" ] && exit 0
     rm -rf "$NODE"
     mkdir -p "$NODE"
-    cp $SOURCES/grafana/package*.json "$NODE"
+    cp "$SOURCES"/grafana/package*.json "$NODE"
     npm ci --prefix "$NODE" --no-audit --no-fund --ignore-scripts --loglevel error
     touch "$NODE/complete"
   ) 9>"$CACHE/.observability-lock"
@@ -121,9 +121,9 @@ build() {
 }
 
 lints() {
-  "$VENV/bin/ruff" check --no-cache $SOURCES deploy/grafana &&
-    "$VENV/bin/ruff" format --no-cache --check $SOURCES deploy/grafana &&
-    test -z "$("$(dirname "$(command -v go)")/gofmt" -l $SOURCES/compose)"
+  "$VENV/bin/ruff" check --no-cache "$SOURCES" deploy/grafana &&
+    "$VENV/bin/ruff" format --no-cache --check "$SOURCES" deploy/grafana &&
+    test -z "$("$(dirname "$(command -v go)")/gofmt" -l "$SOURCES/compose")"
 }
 
 run_tests() {
@@ -131,7 +131,7 @@ run_tests() {
   PYTHONPATH=$ROOT/airflow/tests:$WORK/site PYTHONDONTWRITEBYTECODE=1 \
     STRANDLINE_TEST_NODE_MODULES=$NODE/node_modules \
     STRANDLINE_TEST_AIRFLOW_BIN=$(cat "$WORK/airflow")/bin STRANDLINE_TEST_OBSERVABILITY_STATE=$WORK/state \
-    "$VENV/bin/python" -m pytest -p no:cacheprovider --rootdir $SOURCES "${@:-$SOURCES}" 2>&1 | tee "$OUTPUT"
+    "$VENV/bin/python" -m pytest -p no:cacheprovider --rootdir "$SOURCES" "${@:-$SOURCES}" 2>&1 | tee "$OUTPUT"
 }
 
 # count FILE: passed and failed, by the last line of pytest.
@@ -152,8 +152,8 @@ trap 'STATUS=130; exit 130' INT
 trap 'STATUS=143; exit 143' TERM HUP
 mkdir -p "$WORK/state"
 scripts/install.sh --observability </dev/null
-VENV=$CACHE/observability-$("$PYTHON" -c 'import sys; print("%d.%d" % sys.version_info[:2])')-$(cksum <$SOURCES/requirements.txt | cut -d ' ' -f 1)
-NODE=$CACHE/grafana-types-$(cksum <$SOURCES/grafana/package-lock.json | cut -d ' ' -f 1)
+VENV=$CACHE/observability-$("$PYTHON" -c 'import sys; print("%d.%d" % sys.version_info[:2])')-$(cksum <"$SOURCES/requirements.txt" | cut -d ' ' -f 1)
+NODE=$CACHE/grafana-types-$(cksum <"$SOURCES/grafana/package-lock.json" | cut -d ' ' -f 1)
 STATUS=1
 step "Prometheus and exporters" scripts/monitoring.sh fetch
 step "MinIO" scripts/minio.sh fetch

@@ -327,7 +327,7 @@ TOPICS = Row(
     [
         Lines(
             "How long ago did the oldest provisional window end?",
-            "By topic: the lag of sealing. It grows while nothing new is written to a partition.",
+            "By topic. Normal until the grace period is over; from then on it should be settled, and is not: the sealer has no worker, or no Kafka.",
             "s",
             [
                 Query(
