@@ -68,9 +68,9 @@ NOW = Row(
             "percentunit",
             [
                 Query(
-                    f"""min(clamp_min(max by (instance, device)
+                    f"""min(clamp(max by (instance, device)
                     (predict_linear(node_filesystem_avail_bytes{{$sel,{DISKS}}}[1h], 24 * 3600))
-                    / max by (instance, device) (node_filesystem_size_bytes{{$sel,{DISKS}}}), 0))"""
+                    / max by (instance, device) (node_filesystem_size_bytes{{$sel,{DISKS}}}), 0, 1))"""
                 )
             ],
             width=6,

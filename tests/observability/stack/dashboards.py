@@ -130,7 +130,8 @@ def legend(target: dict[str, Any], series: Series) -> str:
     labels = {name: value for name, value in series["metric"].items() if name != "__name__"}
     if target["legendFormat"] == "__auto":
         return ", ".join(labels.values()) or "Value"
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: labels.get(found[1], ""), target["legendFormat"])
+    named = re.sub(r"\{\{(\w+)\}\}", lambda found: labels.get(found[1], ""), target["legendFormat"])
+    return named.strip()
 
 
 def _numbers(series: Series) -> bool:
