@@ -110,10 +110,14 @@ class Prometheus:
         """All alert and recording rules, with their health."""
         return [rule for group in self._get("rules")["groups"] for rule in group["rules"]]
 
+    def alerts(self, name: str = "") -> list[dict[str, Any]]:
+        """Alerts that fire now, with labels and annotations; all, or those of a name."""
+        firing = [a for a in self._get("alerts")["alerts"] if a["state"] == "firing"]
+        return [a for a in firing if name in ("", a["labels"]["alertname"])]
+
     def firing(self) -> set[str]:
         """The names of alerts that fire now."""
-        alerts = self._get("alerts")["alerts"]
-        return {a["labels"]["alertname"] for a in alerts if a["state"] == "firing"}
+        return {alert["labels"]["alertname"] for alert in self.alerts()}
 
     def until_firing(self, alert: str, seconds: float = 120) -> None:
         """Wait until an alert fires."""
