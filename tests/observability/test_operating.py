@@ -93,7 +93,9 @@ def test_the_commands_of_the_document(stack: Stack, operator: Operator) -> None:
     printed = operator.types(*blocks("sh", "What there is to keep running"))
     assert re.search(r"^\d+\.\d+\.\d+\n\d+$", printed, re.MULTILINE), printed
     rules, failures, under_way, unsealed = blocks("sh", "Watch")
-    assert "SUCCESS" in operator.types(rules)
+    check, test = rules.splitlines()  # the second one is what test_rules.py does
+    assert "SUCCESS" in operator.types(check)
+    assert test.startswith("promtool test rules deploy/prometheus/tests/")
     (line,) = operator.types(failures).splitlines()
     assert line.split("\t")[1:4] == [failed["id"], "nobody-writes-here", "TOPIC_NOT_FOUND"]
     assert "(0 rows)" in operator.types(under_way)

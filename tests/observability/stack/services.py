@@ -83,6 +83,8 @@ class Postgres(Service):
         command += [f"--variable={name}_password=x" for name in ("monitor", "airflow")]
         command += ["--file", str(ROOT / "deploy/postgres/setup.sql")]
         environment = {"PGHOST": self.socket, "PGUSER": "strandline", "PGDATABASE": "strandline"}
+        # The second time, some versions have something to say of what is there already.
+        environment["PGOPTIONS"] = "--client-min-messages=warning"
         done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True)
         assert (done.returncode, done.stderr) == (0, ""), done.stderr
 
