@@ -104,6 +104,16 @@ def test_records_are_named_as_records_are() -> None:
         assert f"by ({level})" in rule["expr"], rule["record"]
 
 
+def test_links_of_the_runbook_lead_somewhere() -> None:
+    links = re.findall(r"\]\(([\w.-]*)(?:#([\w-]+))?\)", RUNBOOKS)
+    assert len(links) > 5
+    for file, anchor in links:
+        text = (ROOT / "docs" / file).read_text() if file else RUNBOOKS
+        titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+        anchors = [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles]
+        assert not anchor or anchor in anchors, f"{file}#{anchor}"
+
+
 def documented() -> dict[str, tuple[str, str]]:
     """The metrics of docs/metrics.md: kind and labels of each."""
     row = r"^\| `(strandline_\w+)` \| (\w+) \| (.*?) \|"
