@@ -92,7 +92,7 @@ def test_the_commands_of_the_document(stack: Stack, operator: Operator) -> None:
 
     printed = operator.types(*blocks("sh", "What there is to keep running"))
     assert re.search(r"^\d+\.\d+\.\d+\n\d+$", printed, re.MULTILINE), printed
-    rules, failures, under_way, unsealed = blocks("sh", "Watch")
+    rules, failures, under_way, unsealed, refresh = blocks("sh", "Watch")
     check, test = rules.splitlines()  # the second one is what test_rules.py does
     assert "SUCCESS" in operator.types(check)
     assert test.startswith("promtool test rules deploy/prometheus/tests/")
@@ -100,6 +100,8 @@ def test_the_commands_of_the_document(stack: Stack, operator: Operator) -> None:
     assert line.split("\t")[1:4] == [failed["id"], "nobody-writes-here", "TOPIC_NOT_FOUND"]
     assert "(0 rows)" in operator.types(under_way)
     assert "nobody-writes-here | nothing yet" in operator.types(unsealed)
+    state = operator.types(f"id={failed['id']}", refresh).strip()
+    assert state in ("queued", "running", "failed")
     (who,) = blocks("sh", "When an alert fires")
     assert "-- claim_task" in operator.types(who)
 
