@@ -1,6 +1,6 @@
 # Strandline: `make` lists the targets. The work is done by scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help install build test test-s3 test-clients test-airflow chaos lint fmt openapi bench bench-api demo down clean-demo services-up services-down
+.PHONY: help install build test test-s3 test-clients test-airflow test-observability chaos lint fmt openapi dashboards bench bench-api demo down clean-demo services-up services-down
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1 - \2/p' Makefile | awk -F' - ' '{ printf "%-22s %s\n", $$1, $$2 }'
@@ -26,6 +26,9 @@ test-clients: ## the OpenAPI document: linters, clients in four languages, schem
 test-airflow: ## the DAGs and the provider of airflow/ in a real Airflow; ARGS=... goes to pytest
 	@scripts/test-airflow.sh $(ARGS)
 
+test-observability: ## Prometheus, exporters, dashboards and alerts, with a real Airflow; ARGS=... goes to pytest
+	@scripts/test-observability.sh $(ARGS)
+
 bench: ## what a window costs, beside kcat and Python, into target/bench/window.json
 	@scripts/bench.sh $(ARGS)
 
@@ -44,6 +47,9 @@ openapi: ## write openapi/strandline.json and strandline-3.0.json anew
 	@mv openapi/strandline.json.new openapi/strandline.json
 	@cargo run --locked --quiet -- openapi --lowered >openapi/strandline-3.0.json.new
 	@mv openapi/strandline-3.0.json.new openapi/strandline-3.0.json
+
+dashboards: ## write deploy/grafana/dashboards anew, from deploy/grafana/source
+	@python3 deploy/grafana/make.py
 
 demo: ## Kafka, 27,004 events, Strandline and 32 snapshots on this machine; left running
 	@scripts/demo.sh up

@@ -7,6 +7,7 @@
 #   scripts/install.sh --bench   also what the benchmarks measure with
 #   scripts/install.sh --clients also what clients in other languages are made with
 #   scripts/install.sh --python  also Python with venv, for the tests with Airflow
+#   scripts/install.sh --observability   also Go, Python and Node.js, for the tests of what watches Strandline
 #
 # Does nothing, and quickly, when nothing is missing. Elsewhere it prints what to
 # install and exits with 1. Rust itself is never installed, only asked for.
@@ -14,7 +15,7 @@
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 case ${1:-} in
-  '' | --check | --go | --bench | --clients | --python) ;;
+  '' | --check | --go | --bench | --clients | --python | --observability) ;;
   *) usage "${BASH_SOURCE[0]}"; exit 2 ;;
 esac
 
@@ -59,6 +60,11 @@ find_missing() { # the script's option
   find_java >/dev/null || need "a Java runtime, 17 or newer (for the local Kafka)" JRE
   have mvn || need "Maven (fetches Kafka's jars)" maven
   [ "$1" != --go ] || have go || need "Go (builds the tests' S3 server)" golang-go
+  if [ "$1" = --observability ]; then
+    have go || need "Go (builds Prometheus and exporters)" golang-go
+    has_node && have npm || need "Node.js 20 or newer, with npm (for Grafana's types)" nodejs npm
+    has_venv || need "Python 3 with venv (runs the tests)" python3 python3-venv
+  fi
   if [ "$1" = --clients ]; then
     have go || need "Go (for a client in Go)" golang-go
     has_node && have npm || need "Node.js 20 or newer, with npm (for a client in TypeScript)" nodejs npm

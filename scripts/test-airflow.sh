@@ -3,6 +3,7 @@
 #
 #   scripts/test-airflow.sh [ARGUMENTS FOR pytest]
 #   scripts/test-airflow.sh pin     makes airflow/constraints.txt anew from requirements.in
+#   scripts/test-airflow.sh install [FOLDER]   only installs Airflow and prints where; with the provider in FOLDER
 #
 # Installs Airflow from PyPI into the cache (once for each constraints.txt), builds Strandline and
 # the provider package, starts a Kafka and a PostgreSQL (see services.sh) if there are none, checks
@@ -123,9 +124,10 @@ build() {
 
 lints() { "$VENV/bin/ruff" check --no-cache airflow && "$VENV/bin/ruff" format --no-cache --check airflow; }
 
+# provider FOLDER: the package as it is built.
 provider() {
   "$VENV/bin/uv" pip install --quiet --python "$VENV/bin/python" --no-build-isolation --no-deps \
-    --target "$WORK/site" airflow/provider
+    --target "$1" airflow/provider
 }
 
 run_tests() {
@@ -152,6 +154,14 @@ if [ "${1:-}" = pin ]; then
   pin
   exit
 fi
+if [ "${1:-}" = install ]; then
+  find_python
+  VENV=$CACHE/airflow-$PYTHON_TAG-$(cksum <airflow/constraints.txt | cut -d ' ' -f 1)
+  make_venv "$VENV" >&2
+  [ -z "${2:-}" ] || provider "$2" >&2
+  echo "$VENV"
+  exit
+fi
 trap cleanup EXIT
 trap 'STATUS=130; exit 130' INT
 trap 'STATUS=143; exit 143' TERM HUP
@@ -162,7 +172,7 @@ VENV=$CACHE/airflow-$PYTHON_TAG-$(cksum <airflow/constraints.txt | cut -d ' ' -f
 STATUS=1
 step "Airflow" make_venv "$VENV"
 build
-step "provider package" provider
+step "provider package" provider "$WORK/site"
 STATUS=0
 step "lints" lints || STATUS=1
 if ! scripts/services.sh status >/dev/null 2>&1; then

@@ -8,26 +8,38 @@ import os
 import secrets
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 
 from harness.processes import Process, eventually
-from harness.strandline import ROOT, Strandline, Window, create_database, free_port
+from harness.strandline import ROOT, Window, create_database, free_port
 
-BIN = Path(sys.executable).parent
+# Where `airflow` is, if not beside this Python.
+BIN = Path(os.environ.get("STRANDLINE_TEST_AIRFLOW_BIN", Path(sys.executable).parent))
+DATABASE = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
 ENDED = ("success", "failed")
+
+
+class Caller(Protocol):
+    """What Airflow has to know of a Strandline."""
+
+    url: str
+    token: str
 
 
 class Airflow:
     """One Airflow for all tests; they drive it by its REST API, as its pages do."""
 
-    def __init__(self, state: Path, strandline: Strandline) -> None:
+    def __init__(
+        self, state: Path, strandline: Caller, settings: Mapping[str, str] | None = None
+    ) -> None:
         self.home = state / "airflow"
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self._environment = self._settings(strandline)
+        self._environment = self._settings(strandline, settings or {})
         self._client = httpx.Client(base_url=f"{self.url}/api/v2", timeout=60)
         self.parts = {
             name: Process(f"airflow-{name}", [str(BIN / "airflow"), name], self._environment, state)
@@ -204,7 +216,7 @@ class Airflow:
             health.json()[part]["status"] == "healthy" for part in parts
         )
 
-    def _settings(self, strandline: Strandline) -> dict[str, str]:
+    def _settings(self, strandline: Caller, more: Mapping[str, str]) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "STRANDLINE"))}
         bundle = "airflow.dag_processing.bundles.local.LocalDagBundle"
         bundles = [
@@ -219,7 +231,6 @@ class Airflow:
             "core__fernet_key": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
             "core__test_connection": "Enabled",
             "core__simple_auth_manager_all_admins": "True",
-            "database__sql_alchemy_conn": _sqlalchemy(create_database("metadata")),
             "api__host": "127.0.0.1",
             "api__port": str(self.port),
             "api__base_url": self.url,
@@ -235,15 +246,18 @@ class Airflow:
             "logging__logging_level": "INFO",
             "usage_data_collection__enabled": "False",
         }
+        if DATABASE not in more:
+            more = {DATABASE: _sqlalchemy(create_database("metadata"))} | more
         return (
             kept
             | {f"AIRFLOW__{name.upper()}": value for name, value in settings.items()}
             | {"AIRFLOW_HOME": str(self.home), "NO_PROXY": "*", "PYTHONUNBUFFERED": "1"}
             | _connections(strandline)
+            | more
         )
 
 
-def _connections(strandline: Strandline) -> dict[str, str]:
+def _connections(strandline: Caller) -> dict[str, str]:
     """The connections of docs/airflow.md, and some that are wrong."""
     nowhere = f"http://127.0.0.1:{free_port()}"
     provider = {"conn_type": "strandline", "host": strandline.url, "password": strandline.token}

@@ -1,0 +1,84 @@
+"""The stack for all tests, which takes its time to start; and small ones to break."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from stack.dags import Work, airflow_of
+from stack.load import Load
+from stack.whole import Stack, state_folder
+
+# How long the load lasts at least: longer than the minute of $__rate_interval.
+SECONDS = 100
+
+Drill = Callable[..., Stack]
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    """All that docker-compose.yml starts without a profile, watched by Prometheus."""
+    with Stack(state_folder() / "stack") as running:
+        yield running
+
+
+@dataclass
+class Busy:
+    """A stack that was under load, and when."""
+
+    stack: Stack
+    start: float
+    end: float
+
+
+@pytest.fixture(scope="session")
+def busy(stack: Stack) -> Iterator[Busy]:
+    """The stack and a real Airflow, after minutes of work; Prometheus has seen it all."""
+    airflow = airflow_of(stack)
+    load = Load(stack.strandline, stack.kafka.brokers)
+    start = time.time()
+    try:
+        airflow.start()
+        load.prepare()
+        began = time.time()
+        work = Work(airflow)
+        with load.running():
+            work.begin()
+            load.lose("forgetful")
+            _interrupt(stack)
+            work.until_done()
+            time.sleep(max(0.0, began + SECONDS - time.time()))
+            # Two rounds of scraping, so that the end is in it.
+            time.sleep(5)
+            end = time.time()
+        yield Busy(stack, start, end)
+    finally:
+        airflow.stop()
+
+
+def _interrupt(stack: Stack) -> None:
+    """Kafka and the bucket are away for a moment, so that something has to be tried again."""
+    assert stack.minio is not None
+    for service in (stack.minio, stack.kafka):
+        service.stop()
+        time.sleep(3)
+        service.start()
+
+
+@pytest.fixture
+def drill(request: pytest.FixtureRequest) -> Iterator[Drill]:
+    """Starts a stack of its own with other settings, for a test that breaks it.
+
+    `drill(minio=False, replicas=1, rules=FOLDER, interval="1s", STRANDLINE_WORKERS="1")`
+    """
+    with ExitStack() as running:
+
+        def begin(**settings: Any) -> Stack:
+            return running.enter_context(Stack(state_folder() / request.node.name, **settings))
+
+        yield begin
