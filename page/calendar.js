@@ -45,7 +45,7 @@ function step(key, at) {
 export function Year({ topic, from, until, cells, tip }) {
   const byDay = new Map(cells.map((cell) => [cell.start, cell]));
   const last = cells.at(-1)?.start ?? from;
-  const first = cells.find((cell) => cell.status)?.start ?? last;
+  const first = cells.findLast((cell) => cell.status)?.start ?? last;
   const [focused, setFocused] = useState(null);
   const active = byDay.has(focused) ? focused : first;
   const root = useRef(null);
@@ -54,15 +54,23 @@ export function Year({ topic, from, until, cells, tip }) {
     const next = step(event.key, active);
     if (next === null) return;
     event.preventDefault();
+    // Beyond the first and the last day, and in a month that is not shown, there is nothing.
     const day = Math.max(from, Math.min(last, next));
+    const element = root.current.querySelector(`[data-at="${day}"]`);
+    if (!element) return;
     setFocused(day);
-    root.current.querySelector(`[data-at="${day}"]`)?.focus();
+    element.focus();
   };
   const months = [];
-  for (let month = from; month < until; month = addMonths(month, 1)) months.push(month);
+  for (let month = from; month <= last && month < until; month = addMonths(month, 1)) months.push(month);
+  // Months that nobody has asked for tell nothing: they are named, so that the others are seen.
+  const told = (month) => cells.some((cell) => cell.status && cell.start >= month && cell.start < addMonths(month, 1));
+  const shown = months.some(told) ? months.filter((month) => told(month)) : months.slice(-3);
+  const silent = months.filter((month) => !shown.includes(month));
   return html`<div class="year" ref=${root} onKeyDown=${onKeyDown} ...${tip.handlers}>
-    ${months.map((month) => html`<${Month} key=${month} topic=${topic} month=${month} byDay=${byDay} active=${active} onFocus=${setFocused} />`)}
-  </div>`;
+    ${shown.map((month) => html`<${Month} key=${month} topic=${topic} month=${month} byDay=${byDay} active=${active} onFocus=${setFocused} />`)}
+  </div>
+  ${silent.length > 0 && html`<p class="silent">Nobody has asked for ${silent.map((month, index) => html`${index > 0 && ", "}<a href=${to(["coverage", topic], { month: monthOf(month) })}>${monthName(month)}</a>`)}.</p>`}`;
 }
 
 function Month({ topic, month, byDay, active, onFocus }) {
@@ -73,9 +81,8 @@ function Month({ topic, month, byDay, active, onFocus }) {
   }
   const here = { year: String(new Date(month).getUTCFullYear()) };
   const name = monthWords(month);
-  const begun = byDay.has(month);
   return html`<section class="month">
-    <h3>${begun ? html`<a href=${to(["coverage", topic], { month: monthOf(month) })} aria-label=${`${name}, hour by hour`}>${monthName(month)}</a>` : monthName(month)}</h3>
+    <h3><a href=${to(["coverage", topic], { month: monthOf(month) })} aria-label=${`${name}, hour by hour`}>${monthName(month)}</a></h3>
     <table role="grid" aria-label=${name}>
       <thead><tr>${WEEKDAYS.map((day) => html`<th scope="col" abbr=${day} key=${day}><span aria-hidden="true">${day[0]}</span><span class="only-read">${day}</span></th>`)}</tr></thead>
       <tbody>${weeks.map((week) => html`<tr key=${week[0]}>${week.map((day) =>
@@ -141,8 +148,8 @@ export function Legend() {
 
 /** One line on what the numbers come to. */
 export function summary(cover) {
-  const parts = [`${number(cover.stored)} offsets stored`];
-  parts.push(cover.unread > 0 ? `${number(cover.unread)} in Kafka and not stored` : "nothing in Kafka that is not stored");
+  const parts = [`${count(cover.stored, "offset")} stored`];
+  parts.push(cover.unread > 0 ? `${number(cover.unread)} in Kafka not stored` : "all that Kafka has is stored");
   parts.push(cover.lost > 0 ? `${number(cover.lost)} lost` : "nothing lost");
   return parts.join(", ");
 }

@@ -37,15 +37,15 @@ function OfTopic({ topic, query, topics }) {
   const span = spanOf(query, facts);
   // Without a year in the link the topic's own is needed.
   const ready = span !== null || topics.data || topics.error;
-  return html`<${Heading} title=${`Coverage of ${topic}`}>Coverage<//>
-    <${Choice} topic=${topic} topics=${topics.data} />
+  return html`<div class="headline"><${Heading} title=${`Coverage of ${topic}`}>Coverage <span class="only-read">of ${topic}</span><//>
+      <${Choice} topic=${topic} topics=${topics.data} /></div>
     ${ready ? html`<${Span} topic=${topic} query=${query} facts=${facts} span=${span ?? spanOf({ get: () => null }, {})} />` : html`<${Waiting} what="topics" />`}`;
 }
 
 function Choice({ topic, topics }) {
   const names = topics?.map((one) => one.topic) ?? [];
   if (!names.includes(topic)) names.unshift(topic);
-  return html`<label class="choice"><span>Topic</span>
+  return html`<label class="choice"><span>of</span><span class="only-read">topic</span>
     <select value=${topic} onChange=${(event) => go(to(["coverage", event.target.value]))}>
       ${names.map((name) => html`<option key=${name} value=${name} selected=${name === topic}>${name}</option>`)}
     </select>
@@ -94,8 +94,8 @@ function Walk({ topic, span: { unit, from, until }, end }) {
   const up = { year: null, month: "year", day: "month" }[unit];
   return html`<nav class="walk" aria-label="Time">
     <a class="step" href=${link(before)} rel="prev" aria-label=${`Previous ${unit}`}>‹</a>
+    ${until <= Date.now() ? html`<a class="step" href=${link(until)} rel="next" aria-label=${`Next ${unit}`}>›</a>` : html`<span class="step" aria-hidden="true">›</span>`}
     <h2>${title}</h2>
-    ${until < end || until <= Date.now() ? html`<a class="step" href=${link(until)} rel="next" aria-label=${`Next ${unit}`}>›</a>` : html`<span class="step" aria-hidden="true"></span>`}
     ${up && html`<a class="up" href=${link(from, up)}>${up === "year" ? yearOf(from) : monthWords(from)}</a>`}
     ${unit === "day" && html`<a class="up" href=${link(from, "year")}>${yearOf(from)}</a>`}
     ${unit === "year" && html`<a class="up" href=${to(["coverage", topic], { month: monthOf(Date.now()) })}>This month</a>`}

@@ -4,7 +4,7 @@ import { call, get, path } from "./api.js";
 import { curl } from "./curl.js";
 import { useLive } from "./live.js";
 import { Command, Content, Meter, When, html } from "./parts.js";
-import { SECOND, stamp } from "./time.js";
+import { SECOND, floor, windowWords } from "./time.js";
 import { useState } from "./vendor/hooks.js";
 import { bytes, count, number } from "./words.js";
 
@@ -57,7 +57,7 @@ function Partition({ one }) {
     <td class="number">${number(one.records)}</td>
     <td class="number">${one.lost_offsets > 0 ? html`<strong class="warn">${number(one.lost_offsets)}</strong>` : "0"}${one.start_uncertain && html` <span class="warn">perhaps more</span>`}</td>
     <td class="range">${number(one.start_offset)} – ${number(one.end_offset)} <span class="fine">${one.sealed ? "sealed" : "end open"}, Kafka has ${number(one.low_watermark)} – ${number(one.high_watermark)}</span></td>
-    <td class="range">${one.min_timestamp ? html`${stamp(Date.parse(one.min_timestamp))} – ${stamp(Date.parse(one.max_timestamp))}` : ""}</td>
+    <td class="range">${one.min_timestamp ? windowWords(floor(Date.parse(one.min_timestamp), SECOND), floor(Date.parse(one.max_timestamp), SECOND)) : ""}</td>
   </tr>`;
 }
 

@@ -1,10 +1,10 @@
 // When Kafka will remove what is not stored yet, as far as the API can tell.
 
 import { get, path, Problem } from "./api.js";
-import { DAY, HOUR, ceil } from "./time.js";
+import { DAY, HOUR, MINUTE, ceil, floor } from "./time.js";
 
-/** So many gaps are looked into, oldest first, for one that holds events. */
-const MOST_GAPS = 6;
+/** How exactly the oldest unstored event is looked for: a fiftieth of the retention, or an hour. */
+const precision = (retention) => Math.max(HOUR, retention / 50);
 
 const inKafka = (partitions) => partitions.reduce((sum, one) => sum + one.high_watermark - one.low_watermark, 0);
 const lengthOf = (ranges) => ranges.reduce((sum, range) => sum + range.end_offset - range.start_offset, 0);
@@ -12,41 +12,49 @@ const missing = (cover) => cover.partitions.reduce((sum, one) => sum + lengthOf(
 
 /**
  * Of a topic: `offsets` that Kafka has; how many of them are `unstored`, null where that was not
- * found out; `since` when there is something unstored; and when that `expires`: nothing there is
- * removed before, and from then on everything may be.
+ * found out; since when at the earliest, `since`; and when the first of them `expires`: none is
+ * removed before, and from then on they may be.
  */
 export async function look(topic, now, signal) {
   const until = ceil(now, HOUR);
-  if (topic.retention_ms === null) {
-    const offsets = await get(path(["topics", topic.topic, "offsets"], { at: new Date(until).toISOString() }), signal);
-    return { offsets: inKafka(offsets.partitions), unstored: null, since: null, expires: null };
+  const ask = (what, query) => {
+    const times = Object.entries(query).map(([name, at]) => [name, new Date(at).toISOString()]);
+    return get(path(["topics", topic.topic, what], Object.fromEntries(times)), signal);
+  };
+  const retention = topic.retention_ms;
+  if (retention === null) {
+    const { partitions } = await ask("offsets", { at: until });
+    return { offsets: inKafka(partitions), unstored: null, since: null, expires: null };
   }
   // A segment goes as a whole, so what is older than the retention may still be there.
-  const from = Math.max(0, Math.floor((now - 2 * Math.max(topic.retention_ms, HOUR)) / HOUR) * HOUR);
-  const covered = (start, end) =>
-    get(path(["topics", topic.topic, "coverage"], { from: new Date(start).toISOString(), to: new Date(end).toISOString() }), signal);
+  const from = Math.max(0, floor(now - 2 * Math.max(retention, HOUR), HOUR));
   let cover;
   try {
-    cover = await covered(from, until);
+    cover = await ask("coverage", { from, to: until });
   } catch (error) {
     if (error instanceof Problem && error.status === 400) return { offsets: null, unstored: null, since: null, expires: null };
     throw error;
   }
   const found = { offsets: inKafka(cover.partitions), unstored: missing(cover), since: null, expires: null };
   if (found.unstored === 0) return found;
-  found.since = await firstWithEvents(cover.gaps, covered);
-  found.expires = found.since + topic.retention_ms;
-  return found;
+  let since = Date.parse(cover.gaps[0]?.window_start ?? cover.from);
+  if (urgency(topic, { expires: since + retention }, now) !== "later") {
+    const unstored = new Map(cover.partitions.filter((one) => one.missing.length > 0).map((one) => [one.partition, one.missing[0].start_offset]));
+    since = await oldest(unstored, [since, until], precision(retention), (at) => ask("offsets", { at }));
+  }
+  return { ...found, since, expires: since + retention };
 }
 
-/** The start of the oldest gap that holds something which is still there. */
-async function firstWithEvents(gaps, covered) {
-  const spans = gaps.map((gap) => [Date.parse(gap.window_start), Date.parse(gap.window_end)]);
-  if (spans.length === 0) return Date.now();
-  for (const [start, end] of spans.slice(0, MOST_GAPS - 1)) {
-    if (spans.length === 1 || missing(await covered(start, end)) > 0) return start;
+/** The latest time that no unstored event is older than, by halving the span again and again. */
+async function oldest(unstored, [early, late], exact, boundaries) {
+  while (late - early > exact) {
+    const middle = floor((early + late) / 2, MINUTE);
+    const { partitions } = await boundaries(middle);
+    const older = partitions.some((one) => unstored.has(one.partition) && (one.offset === null || one.offset > unstored.get(one.partition)));
+    if (older) late = middle;
+    else early = middle;
   }
-  return spans[Math.min(spans.length, MOST_GAPS) - 1][0];
+  return early;
 }
 
 /** How urgent it is: `now` it may be going, `soon` within a day or a tenth of the retention, `later`, or `safe`. */

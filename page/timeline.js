@@ -2,11 +2,11 @@
 
 import { target, tell } from "./calendar.js";
 import { lanes } from "./cover.js";
-import { html, Icon } from "./parts.js";
+import { html, Icon, Status } from "./parts.js";
 import { to } from "./route.js";
 import { DAY, HOUR, clock, cut, dayOf, dayWords, iso, shortDayWords, spanWords, weekdayNumber, weekdayWords, windowWords } from "./time.js";
 import { useRef, useState } from "./vendor/hooks.js";
-import { STATUSES, count } from "./words.js";
+import { STATUSES, count, number } from "./words.js";
 
 /** More bars than this in a day can't be told apart: then it is shown by the hour. */
 const MOST_BARS = 60;
@@ -113,19 +113,17 @@ export function DayList({ topic, cell, here, most, onMore }) {
     ...cell.windows.map((window) => ({ key: window.id, start: window.start, end: window.end, window })),
     ...cell.gaps.map((gap) => ({ key: gap.from, start: gap.from, end: gap.to, gap })),
   ].sort((a, b) => a.start - b.start || a.end - b.end);
-  return html`<table class="list">
+  const fill = (start, end) => to(["coverage", topic], { ...here, gap: `${iso(start)}/${iso(end)}` });
+  return html`<table class="list day-list">
     <caption class="only-read">Windows and gaps of ${dayWords(cell.start)}</caption>
-    <thead><tr><th scope="col">Window, UTC</th><th scope="col">Status</th><th scope="col" class="number">Events</th><th scope="col"></th></tr></thead>
+    <thead><tr><th scope="col">Window, UTC</th><th scope="col">Status</th><th scope="col" class="number">Events</th></tr></thead>
     <tbody>${lines.slice(0, most).map(({ key, start, end, window }) => html`<tr key=${key}>
-      <td>${within(start, end, cell)}</td>
-      <td><span class=${`status is-${window?.status ?? "missing"}`}><${Icon} name=${window?.status ?? "missing"} />${STATUSES[window?.status ?? "missing"].word}</span></td>
-      <td class="number">${window?.held ? count(window.records, "event") : ""}</td>
-      <td class="number">${window
-        ? html`<a href=${to(["snapshots", window.id])} aria-label=${`Snapshot of ${windowWords(start, end)}`}>Snapshot</a>`
-        : html`<a href=${to(["coverage", topic], { ...here, gap: `${iso(start)}/${iso(end)}` })} aria-label=${`Fill ${windowWords(start, end)}`}>Fill</a>`}</td>
+      <td><a href=${window ? to(["snapshots", window.id]) : fill(start, end)}>${!window && "Fill "}${within(start, end, cell)}</a></td>
+      <td><${Status} name=${window?.status ?? "missing"} /></td>
+      <td class="number">${window?.held ? number(window.records) : ""}</td>
     </tr>`)}</tbody>
   </table>
-  ${lines.length > most && html`<p><button type="button" onClick=${onMore}>Show ${lines.length - most} more</button></p>`}`;
+  ${lines.length > most && html`<p><button type="button" onClick=${onMore}>Show more</button></p>`}`;
 }
 
 const within = (start, end, cell) =>

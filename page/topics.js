@@ -50,7 +50,7 @@ async function withRisks(signal) {
 }
 
 export function Topics() {
-  const live = useLive("topics with risks", withRisks, () => MINUTE);
+  const live = useLive("topics with risks", withRisks, () => 5 * MINUTE);
   const [most, setMost] = useState(SHOWN);
   const now = useNow(30_000);
   return html`<${Heading} title="Topics" />
