@@ -193,7 +193,7 @@ const browser = async () =>
  */
 export async function withPage(strandline, work, { expect = [], ...options } = {}) {
   const context = await (await browser()).newContext({ viewport: { width: 1280, height: 860 }, timezoneId: "Europe/Berlin", locale: "en-GB", reducedMotion: "reduce", ...options });
-  context.setDefaultTimeout(15_000);
+  context.setDefaultTimeout(30_000);
   const page = await context.newPage();
   const wrong = [];
   page.requests = [];
