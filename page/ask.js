@@ -4,7 +4,6 @@ import { post } from "./api.js";
 import { curl } from "./curl.js";
 import { Command, Facts, ProblemNote, Status, html } from "./parts.js";
 import { to } from "./route.js";
-import { announce } from "./store.js";
 import { DAY, HOUR, cut, iso, lengthWords, localWords, windowWords } from "./time.js";
 import { useState } from "./vendor/hooks.js";
 import { STATUSES, count, number } from "./words.js";
@@ -50,7 +49,6 @@ export function Ask({ topic, start, end, whole, onAsked }) {
   const dryRun = () =>
     attempt("plan", async () => {
       const plan = await post("/v1/snapshots?dry_run=true", request(topic, span, options));
-      announce(planWords(plan));
       return { plan };
     });
   const take = () =>
@@ -61,7 +59,6 @@ export function Ask({ topic, start, end, whole, onAsked }) {
         setFound((before) => ({ ...before, asked: [...asked] }));
         if (asked.length % 20 === 0) onAsked?.(null);
       }
-      announce(`${count(asked.length, "snapshot")} asked for`);
       onAsked?.(asked);
       return { asked };
     });

@@ -11,9 +11,7 @@ const WEEKDAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Satur
 /** What a cell says, to a screen reader and in its tip. */
 export function tell(cell, when) {
   const parts = [cell.status ? STATUSES[cell.status].word : "nobody has asked for it"];
-  if (cell.status !== "missing" && cell.gaps.length > 0 && cell.windows.length > 0) {
-    parts.push(`${Math.round(cell.held * 100)} % of the time held`);
-  }
+  if (cell.gaps.length > 0 && cell.windows.length > 0) parts.push(`${Math.floor(cell.held * 100)} % of the time held`);
   if (cell.windows.length > 0) parts.push(`${count(cell.windows.length, "snapshot")}, ${count(cell.records, "event")}`);
   if (cell.lost > 0) parts.push(`${count(cell.lost, "offset")} lost`);
   return `${when}: ${parts.join("; ")}`;
@@ -99,7 +97,7 @@ function Day({ topic, day, here, cell, active, onFocus }) {
   if (!cell) return html`<td class="day future"><span>${digits}</span></td>`;
   const status = cell.status ?? "none";
   const href = target(topic, cell, here, to(["coverage", topic], { day: dayOf(day) }));
-  const partly = cell.status && cell.status !== "missing" && cell.held < 0.999;
+  const partly = cell.held > 0 && cell.held < 1;
   return html`<td class=${`day is-${status}`}>
     <a href=${href} data-at=${day} data-tip=${tell(cell, shortDayWords(day))} aria-label=${tell(cell, dayWords(day))}
       tabindex=${active ? 0 : -1} onFocus=${() => onFocus(day)}>

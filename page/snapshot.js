@@ -30,20 +30,21 @@ export function Snapshot({ id }) {
     if (told.current && status && told.current !== status) announce(`The snapshot is ${STATUSES[status].word} now`);
     told.current = status;
   }, [status]);
-  return html`<${Content} live=${live} what="the snapshot">${({ document }) => html`<${Whole} one=${document} reload=${live.reload} />`}<//>
-    ${!live.data && html`<${Heading} title="Snapshot"><span class="only-read">Snapshot</span><//>`}`;
+  const one = live.data?.document;
+  const words = one && windowWords(Date.parse(one.window_start), Date.parse(one.window_end));
+  return html`<p class="trail">${one && html`<a href=${to(["coverage", one.topic], { day: dayOf(Date.parse(one.window_start)) })}>${one.topic}</a>`}</p>
+    <${Heading} title=${one ? `${one.topic}, ${words}` : "Snapshot"}>${one ? html`${words} <span class="zone">UTC</span>` : "Snapshot"}<//>
+    <${Content} live=${live} what="the snapshot">${({ document }) => html`<${Whole} one=${document} reload=${live.reload} />`}<//>`;
 }
 
 function Whole({ one, reload }) {
   const [start, end] = [Date.parse(one.window_start), Date.parse(one.window_end)];
-  const words = windowWords(start, end);
   const status = statusOf(one);
   const local = localWords(start);
   const open = isOpen(one.state);
   // Details change with the run, and while it goes on.
   const mark = `${one.run} ${one.state} ${one.completeness} ${one.result?.records}`;
-  return html`<p class="trail"><a href=${to(["coverage", one.topic], { day: dayOf(start) })}>${one.topic}</a></p>
-    <${Heading} title=${`${one.topic}, ${words}`}>${words} <span class="zone">UTC</span><//>
+  return html`
     ${local && html`<p class="fine">On this computer's clock: ${local} – ${localWords(end)}</p>`}
     <p class="verdict"><${Status} name=${status} /> <span>${sentence(one, status)}</span></p>
     ${open && html`<${Progress} progress=${one.progress} state=${one.state} />`}
@@ -86,7 +87,7 @@ function Progress({ progress, state }) {
   return html`<section class="progress" aria-label="Progress">
     <${Meter} value=${progress.fraction} label="Progress of the run" kind="large" />
     <p class="fine">${state === "queued"
-      ? "Waiting for a worker."
+      ? "Not begun."
       : html`${percent(progress.fraction)} of ${count(progress.offsets_total, "offset")} · ${count(progress.records, "event")}${progress.records_per_second > 0 && ` · ${number(progress.records_per_second)} a second`}${progress.eta_seconds !== null && ` · about ${lengthWords(progress.eta_seconds * 1000)} left`}`}</p>
   </section>`;
 }

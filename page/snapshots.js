@@ -78,11 +78,11 @@ function Filters({ filter }) {
     return go(to(["snapshots"], { topic: data.get("topic").trim(), state: data.getAll("state"), completeness: data.get("completeness"), ...utc(times), label: labels }));
   };
   const text = (name, label, value, hint) => html`<label class="field"><span>${label}</span>
-    <input name=${name} value=${value ?? ""} placeholder=${hint} aria-invalid=${bad === name} aria-describedby=${bad === name ? "bad-time" : undefined} autocomplete="off" spellcheck=${false} /></label>`;
+    <input name=${name} defaultValue=${value ?? ""} placeholder=${hint} aria-invalid=${bad === name} aria-describedby=${bad === name ? "bad-time" : undefined} autocomplete="off" spellcheck=${false} /></label>`;
   const narrowed = [filter.topic, filter.completeness, filter.window_from, filter.window_to].some(Boolean) || filter.state.length + filter.label.length > 0;
   return html`<form class="filters" onSubmit=${apply} onChange=${(event) => event.target.matches("select, [type=checkbox]") && event.currentTarget.requestSubmit()}>
     ${text("topic", "Topic", filter.topic, "any")}
-    <fieldset><legend>State</legend>${STATES.map((state) => html`<label key=${state}><input type="checkbox" name="state" value=${state} checked=${filter.state.includes(state)} />${state}</label>`)}</fieldset>
+    <fieldset><legend>State</legend>${STATES.map((state) => html`<label key=${state}><input type="checkbox" name="state" value=${state} defaultChecked=${filter.state.includes(state)} />${state}</label>`)}</fieldset>
     <label class="field"><span>Completeness</span><select name="completeness">
       <option value="">any</option>
       ${["provisional", "settled", "sealed"].map((name) => html`<option key=${name} value=${name} selected=${filter.completeness === name}>${STATUSES[name].word}</option>`)}

@@ -4,7 +4,7 @@ import { target, tell } from "./calendar.js";
 import { lanes } from "./cover.js";
 import { html, Icon, Status } from "./parts.js";
 import { to } from "./route.js";
-import { DAY, HOUR, clock, cut, dayOf, dayWords, iso, shortDayWords, spanWords, weekdayNumber, weekdayWords, windowWords } from "./time.js";
+import { DAY, HOUR, clock, cut, dayOf, dayWords, iso, monthWords, shortDayWords, spanWords, weekdayNumber, weekdayWords, windowWords } from "./time.js";
 import { useRef, useState } from "./vendor/hooks.js";
 import { STATUSES, count, number } from "./words.js";
 
@@ -30,7 +30,7 @@ export function Timeline({ topic, rows, hours, here, tip, tall }) {
   return html`<div class=${`timeline ${tall ? "tall" : ""}`} role="grid" aria-label="Windows by day" ref=${root} onKeyDown=${onKeyDown} ...${tip.handlers}>
     <div class="scale" role="presentation" aria-hidden="true"><span></span><span class="hours">${HOURS.map((hour) => html`<span key=${hour}>${String(hour).padStart(2, "0")}</span>`)}</span></div>
     ${rows.map((row, index) => html`<div class=${`row ${weekdayNumber(row.start) > 4 ? "weekend" : ""}`} role="row" key=${row.start}>
-      <div role="rowheader" class="name">${tall ? html`<span>${weekdayWords(row.start)}</span>` : html`<a href=${to(["coverage", topic], { day: dayOf(row.start) })} aria-label=${dayWords(row.start)}><span class="weekday">${weekdayWords(row.start).slice(0, 2)}</span> ${new Date(row.start).getUTCDate()}</a>`}</div>
+      <div role="rowheader" class="name">${tall ? html`<span>${weekdayWords(row.start)}</span>` : html`<a href=${to(["coverage", topic], { day: dayOf(row.start) })}><span class="weekday" aria-hidden="true">${weekdayWords(row.start).slice(0, 2)}</span> ${new Date(row.start).getUTCDate()}<span class="only-read"> ${monthWords(row.start)}, ${weekdayWords(row.start)}</span></a>`}</div>
       <div class="track" role="presentation">${bars[index].map((bar) => html`<${Bar} key=${bar.key} bar=${bar} active=${bar.key === stop} onFocus=${setFocused} />`)}</div>
     </div>`)}
   </div>`;

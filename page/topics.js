@@ -58,7 +58,7 @@ export function Topics() {
       <p class="lead">${verdict(rows, now)}</p>
       <table class="list wide topics">
         <caption class="only-read">Topics, those at risk first</caption>
-        <thead><tr><th scope="col">Topic</th><th scope="col">Not stored yet</th><th scope="col">Stored</th><th scope="col">Kafka keeps</th><th scope="col">In Kafka</th><th scope="col"></th></tr></thead>
+        <thead><tr><th scope="col">Topic</th><th scope="col">Not stored yet</th><th scope="col">Stored</th><th scope="col">Kafka keeps</th><th scope="col">In Kafka</th><th scope="col"><span class="only-read">Take a snapshot</span></th></tr></thead>
         <tbody>${rows.slice(0, most).map((row) => html`<${Row} key=${row.topic.topic} ...${row} now=${now} />`)}</tbody>
       </table>
       ${rows.length > most && html`<p><button type="button" onClick=${() => setMost(most + SHOWN)}>Show more</button></p>`}`}<//>`;

@@ -5,7 +5,7 @@ import { after, before, test } from "node:test";
 import { Strandline, checkAccess, loadFlights, stopAll, until, withPage } from "./harness.mjs";
 
 let strandline;
-const at = (day) => Date.parse(`2013-01-${day}T00:00:00Z`);
+const at = (day) => Date.UTC(2013, 0, day);
 const ask = (day) => strandline.take("flights", at(day), at(day + 1), { wait: 0 });
 /** Two weeks are a task of several files, so that there is a middle to stop in. */
 const SLOW = { TARGET_FILE_BYTES: "100000" };
@@ -21,12 +21,12 @@ test("a run is watched from the queue to the end", async () => {
   const one = await strandline.take("flights", at(10), at(24), { wait: 0 });
   await withPage(strandline, async (page) => {
     await page.show(`/snapshots/${one.id}`);
-    await page.locator(".verdict .is-queued").waitFor();
-    await page.getByText("Waiting for a worker.").waitFor();
+    await page.locator(".verdict .status.is-queued").waitFor();
+    await page.getByText("Not begun.").waitFor();
     // Stops as by kill -STOP when the first file is stored.
-    const worker = await Strandline.start("live", { ...SLOW, WORKERS: "1", FAULT: "between_files" + "=freeze" });
+    const worker = await Strandline.start("live", { ...SLOW, WORKERS: "1", FAULT: "between_files=freeze" });
     await until("the worker has frozen", () => worker.frozen());
-    await page.locator(".verdict .is-running").waitFor();
+    await page.locator(".verdict .status.is-running").waitFor();
     const bar = page.getByRole("progressbar", { name: "Progress of the run" });
     await until("some of it is done", async () => Number(await bar.getAttribute("aria-valuenow")) > 0);
     assert.ok(Number(await bar.getAttribute("aria-valuenow")) < 100);
@@ -34,14 +34,14 @@ test("a run is watched from the queue to the end", async () => {
     await checkAccess(page, "a run");
     await withPage(strandline, async (list) => {
       await list.show("/snapshots?state=running");
-      await list.locator("tbody tr .is-running").first().waitFor();
+      await list.locator("tbody tr .status.is-running").first().waitFor();
       await list.show("/coverage/flights?year=2013");
       await list.getByRole("link", { name: /^12 January 2013: running/ }).waitFor();
       await checkAccess(list, "a calendar with a run");
       worker.thaw();
       await list.getByRole("link", { name: /^12 January 2013: sealed; 1 snapshot/ }).waitFor();
     });
-    await page.locator(".verdict .is-sealed").waitFor();
+    await page.locator(".verdict .status.is-sealed").waitFor();
     await until("it is said", async () => (await page.locator("[aria-live=polite].only-read").innerText()) === "The snapshot is sealed now");
     await page.getByText(/^\d+ files?$|in \d+ files/).first().waitFor();
     const unchanged = page.requests.filter((request) => request.url().endsWith(one.id) && request.headers()["if-none-match"]);
@@ -55,11 +55,11 @@ test("a run is cancelled and taken up again from the page", async () => {
   await withPage(strandline, async (page) => {
     await page.show(`/snapshots/${one.id}`);
     await page.getByRole("button", { name: "Cancel the run" }).click();
-    await page.locator(".verdict .is-cancelled").waitFor();
+    await page.locator(".verdict .status.is-cancelled").waitFor();
     await page.getByRole("button", { name: "Look for more events" }).click();
-    await page.locator(".verdict .is-queued").waitFor();
+    await page.locator(".verdict .status.is-queued").waitFor();
     const worker = await Strandline.start("live", { WORKERS: "1" });
-    await page.locator(".verdict .is-sealed").waitFor();
+    await page.locator(".verdict .status.is-sealed").waitFor();
     await worker.stop();
   });
 });
@@ -87,7 +87,7 @@ test("when nobody answers it says so, keeps what is there, and comes back by its
     await strandline.begin();
     await page.clock.runFor(30_000);
     await page.getByText("Strandline does not answer").waitFor({ state: "detached" });
-    await page.locator(".verdict .is-sealed").waitFor();
+    await page.locator(".verdict .status.is-sealed").waitFor();
   }, AWAY);
 });
 
