@@ -20,7 +20,7 @@ const LOAD = `${env("PAGE_BIN")}/examples/load-events`;
 const ROOT = env("PAGE_ROOT");
 
 /** Waits until something holds. */
-export async function until(what, check, seconds = 30) {
+export async function until(what, check, seconds = 60) {
   const end = Date.now() + seconds * 1000;
   for (;;) {
     const found = await check();
@@ -193,7 +193,7 @@ const browser = async () =>
  */
 export async function withPage(strandline, work, { expect = [], ...options } = {}) {
   const context = await (await browser()).newContext({ viewport: { width: 1280, height: 860 }, timezoneId: "Europe/Berlin", locale: "en-GB", reducedMotion: "reduce", ...options });
-  context.setDefaultTimeout(30_000);
+  context.setDefaultTimeout(60_000);
   const page = await context.newPage();
   const wrong = [];
   page.requests = [];
@@ -204,7 +204,7 @@ export async function withPage(strandline, work, { expect = [], ...options } = {
   page.on("pageerror", (error) => wrong.push(`exception: ${error.stack}`));
   page.on("request", (request) => {
     page.requests.push(request);
-    if (new URL(request.url()).origin !== strandline.url) wrong.push(`request to ${request.url()}`);
+    if (request.url() !== "about:blank" && new URL(request.url()).origin !== strandline.url) wrong.push(`request to ${request.url()}`);
   });
   page.show = (hash) => page.goto(`${strandline.url}/#${hash}`);
   try {

@@ -7,8 +7,8 @@ import { Strandline, checkAccess, loadFlights, stopAll, until, withPage } from "
 let strandline;
 const at = (day) => Date.UTC(2013, 0, day);
 const ask = (day) => strandline.take("flights", at(day), at(day + 1), { wait: 0 });
-/** Two weeks are a task of several files, so that there is a middle to stop in. */
-const SLOW = { TARGET_FILE_BYTES: "100000" };
+/** Small files, so that two weeks are many of them and there is a middle to stop in. */
+const SLOW = { TARGET_FILE_BYTES: "16384" };
 const AWAY = { expect: [/ERR_CONNECTION|ERR_EMPTY_RESPONSE|ERR_NETWORK|503 \(Service/] };
 
 before(async () => {
@@ -23,8 +23,8 @@ test("a run is watched from the queue to the end", async () => {
     await page.show(`/snapshots/${one.id}`);
     await page.locator(".verdict .status.is-queued").waitFor();
     await page.getByText("Not begun.").waitFor();
-    // Stops as by kill -STOP when the first file is stored.
-    const worker = await Strandline.start("live", { ...SLOW, WORKERS: "1", FAULT: "between_files=freeze" });
+    // Stops as by kill -STOP when the third file is stored.
+    const worker = await Strandline.start("live", { ...SLOW, WORKERS: "1", FAULT: "after_commit@3=freeze" });
     await until("the worker has frozen", () => worker.frozen());
     await page.locator(".verdict .status.is-running").waitFor();
     const bar = page.getByRole("progressbar", { name: "Progress of the run" });

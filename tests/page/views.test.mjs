@@ -47,11 +47,12 @@ const places = async () => ({
 });
 const NOT_FOUND = [/404 \(Not Found\)/];
 
-/** Shows a place and waits until all of it is there. */
+/** Shows a place and waits until all of it is there, and nothing of what was there before. */
 async function show(page, place) {
+  await page.goto("about:blank");
   await page.show(place);
   await page.locator("h1").waitFor();
-  await until("nothing is waited for", async () => (await page.locator(".waiting").count()) === 0 && (await page.locator("main").innerText()).length > 60);
+  await until("nothing is waited for", async () => (await page.locator(".waiting").count()) === 0);
 }
 
 for (const scheme of ["light", "dark"]) {
