@@ -1,20 +1,35 @@
 // What is held of a topic in a span of time: asked for, put together, and cut into days and hours.
 
 import { get, path, Problem } from "./api.js";
-import { DAY, MINUTE, ceil } from "./time.js";
+import { DAY, MINUTE, ceil, floor } from "./time.js";
 import { isOpen, statusOf, worse } from "./words.js";
 
+/** So many windows are asked for at once; the API tells of 20,000 at most. */
+const AT_ONCE = 12_000;
+
 /**
- * The coverage of a span. Where there are more windows than one answer tells of, the span is
- * halved, down to a day.
+ * The coverage of a span, in as many parts as it takes by what `facts` say of the topic's windows.
+ * Where that is not enough, because they are dense somewhere, a part is halved, down to a day.
  */
-export async function load(topic, from, to, signal, before) {
+export async function load(topic, from, to, signal, before, facts) {
   const started = performance.now();
-  const documents = await ask(topic, from, to, signal);
+  const documents = [];
+  for (const [start, end] of parts(from, to, facts)) documents.push(...(await ask(topic, start, end, signal)));
   const cover = combine(topic, documents, { from, to });
   cover.took = performance.now() - started;
   cover.mark = JSON.stringify([cover.windows, cover.gaps, cover.stored, cover.unread, cover.lost]);
   return before && before.mark === cover.mark ? Object.assign(before, { took: cover.took }) : cover;
+}
+
+/** The span in parts that may hold about as many windows each. */
+export function parts(from, to, facts) {
+  const [first, last] = [Date.parse(facts?.oldest_window_start ?? ""), Date.parse(facts?.newest_window_end ?? "")];
+  const [start, end] = [Math.max(from, first), Math.min(to, last)];
+  if (!(start < end)) return [[from, to]];
+  const count = Math.ceil((facts.snapshots * (end - start)) / (last - first) / AT_ONCE);
+  const cuts = Array.from({ length: count - 1 }, (_, part) => floor(start + ((end - start) * (part + 1)) / count, DAY));
+  const edges = [from, ...new Set(cuts.filter((cut) => cut > from && cut < to)), to];
+  return edges.slice(1).map((edge, part) => [edges[part], edge]);
 }
 
 async function ask(topic, from, to, signal) {

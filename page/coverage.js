@@ -1,13 +1,12 @@
 // The view of what is held: a calendar from the year down to the hour, and gaps to be filled.
 
 import { Ask } from "./ask.js";
-import { get, path } from "./api.js";
 import { Legend, Year, summary, useTip } from "./calendar.js";
 import { cells, interval, load } from "./cover.js";
 import { useLive } from "./live.js";
 import { Content, Heading, ProblemNote, Waiting, html } from "./parts.js";
 import { go, goInstead, to } from "./route.js";
-import { DAY, HOUR, MINUTE, addMonths, ceil, cut, dayOf, dayWords, floor, floorMonth, moment, monthOf, monthWords, yearOf } from "./time.js";
+import { DAY, HOUR, MINUTE, addMonths, ceil, cut, dayOf, dayWords, moment, monthOf, monthWords, yearOf } from "./time.js";
 import { DayList, Timeline, hoursOf } from "./timeline.js";
 import { allTopics } from "./topics.js";
 import { useEffect, useRef, useState } from "./vendor/hooks.js";
@@ -35,8 +34,8 @@ const preferred = (topics) =>
 function OfTopic({ topic, query, topics }) {
   const facts = topics.data?.find((one) => one.topic === topic);
   const span = spanOf(query, facts);
-  // Without a year in the link the topic's own is needed.
-  const ready = span !== null || topics.data || topics.error;
+  // A year needs to know how many windows there are, and which year, if the link does not say so.
+  const ready = (span !== null && span.unit !== "year") || topics.data || topics.error;
   return html`<div class="headline"><${Heading} title=${`Coverage of ${topic}`}>Coverage <span class="only-read">of ${topic}</span><//>
       <${Choice} topic=${topic} topics=${topics.data} /></div>
     ${ready ? html`<${Span} topic=${topic} query=${query} facts=${facts} span=${span ?? spanOf({ get: () => null }, {})} />` : html`<${Waiting} what="topics" />`}`;
@@ -71,7 +70,7 @@ function Span({ topic, query, facts, span }) {
   const now = Date.now();
   // Time to come is in no snapshot yet; to the hour, so that the link to the API stays the same.
   const end = Math.max(from + HOUR, Math.min(until, ceil(now, HOUR)));
-  const live = useLive(`${topic} ${from} ${end}`, (signal, before) => load(topic, from, end, signal, before), interval);
+  const live = useLive(`${topic} ${from} ${end}`, (signal, before) => load(topic, from, end, signal, before, facts), interval);
   const here = { [unit]: LINKS[unit](from) };
   const close = () => go(to(["coverage", topic], here));
   const gap = query.get("gap");

@@ -71,8 +71,8 @@ test("a year of windows of five minutes is a calendar like any other", async () 
     assert.equal(await page.locator("a[data-at].is-missing").count(), 0);
     const { nodes } = await measure(page);
     assert.ok(nodes < 3000, `${nodes} elements`);
-    // Halved until an answer holds it, and no further.
-    assert.ok(asked(page, 0).length <= 16, `${asked(page, 0).length} requests`);
+    // In parts that one answer can tell of, and no more of them than that takes.
+    assert.ok(asked(page, 0).length <= 8, `${asked(page, 0).length} requests`);
     await page.getByRole("link", { name: "March 2013, hour by hour" }).click();
     await page.getByRole("grid", { name: "Windows by day" }).waitFor();
     assert.ok((await measure(page)).nodes < 6000, `${(await measure(page)).nodes} elements`);

@@ -9,7 +9,7 @@ globalThis.location ??= { hash: "" };
 globalThis.document ??= {};
 const time = await module("time.js");
 const { read, to } = await module("route.js");
-const { cells, combine, lanes } = await module("cover.js");
+const { cells, combine, lanes, parts } = await module("cover.js");
 const { urgency } = await module("risk.js");
 const words = await module("words.js");
 
@@ -118,6 +118,18 @@ test("spans that were asked for in halves are one coverage again", () => {
   assert.equal(whole.windows.length, 1);
   assert.deepEqual(whole.gaps, [{ start: at("2013-01-01T12:00"), end: at("2013-01-02T06:00") }]);
   assert.equal(whole.stored, 7);
+});
+
+test("a span of many windows is asked for in parts, where the windows are", () => {
+  const [from, to] = [at("2013-01-01T00:00"), at("2014-01-01T00:00")];
+  const facts = (snapshots, start, end) => ({ snapshots, oldest_window_start: start, newest_window_end: end });
+  const whole = [[from, to]];
+  assert.deepEqual(parts(from, to, undefined), whole);
+  assert.deepEqual(parts(from, to, facts(0, null, null)), whole);
+  assert.deepEqual(parts(from, to, facts(12_000, "2013-02-01T00:00:00Z", "2013-03-01T00:00:00Z")), whole);
+  assert.deepEqual(parts(from, to, facts(90_000, "2012-01-01T00:00:00Z", "2012-03-01T00:00:00Z")), whole);
+  const found = parts(from, to, facts(24_000, "2013-02-01T00:00:00Z", "2013-03-03T00:00:00Z"));
+  assert.deepEqual(found, [[from, at("2013-02-16T00:00")], [at("2013-02-16T00:00"), to]]);
 });
 
 test("urgency follows what is left of the retention", () => {
