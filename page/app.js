@@ -46,7 +46,10 @@ function App() {
     scrollTo(0, 0);
   }, [place]);
   return html`
-    <a class="skip" href="#main" onClick=${(event) => { event.preventDefault(); main.current.focus(); }}>Skip to the content</a>
+    <a class="skip" href="#main" onClick=${(event) => {
+      event.preventDefault();
+      main.current.focus();
+    }}>Skip to the content</a>
     <${Top} current=${route.path[0] ?? "coverage"} />
     <${Connection} />
     <main id="main" tabindex="-1" ref=${main}><${SignIn} /><${View} ...${route} /></main>
@@ -57,7 +60,8 @@ function App() {
 function Top({ current }) {
   const { token } = useStore(session);
   return html`<header class="top">
-    <a class="brand" href="#/"><svg viewBox="0 0 32 16" aria-hidden="true" focusable="false"><path d="M1 5c5 0 5 4 10 4s5-4 10-4 5 4 10 4" /><path d="M1 11c5 0 5 4 10 4s5-4 10-4 5 4 10 4" /></svg>Strandline</a>
+    <a class="brand" href="#/"><svg viewBox="0 0 32 16" aria-hidden="true" focusable="false"><path d="M1 5c5 0 5 4 10 4s5-4 10-4 5 4 10 4" /><path d="M1 11c5 0 5 4 10 4s5-4 10-4 5 4 10 4" /></svg>
+      Strandline</a>
     <nav aria-label="Views">${VIEWS.map(([name, title]) => html`<a key=${name} href=${to([name])} aria-current=${name === current ? "page" : undefined}>${title}</a>`)}</nav>
     ${token && html`<button type="button" class="quiet" onClick=${signOut}>Forget the token</button>`}
   </header>`;
@@ -66,9 +70,12 @@ function Top({ current }) {
 /** Says that nobody answers. What is on the screen stays. */
 function Connection() {
   const { since, problem } = useStore(connection);
-  return html`<div role="status" class="connection">${since !== null && html`<p>
+  return html`<div role="status" class="connection">${
+    since !== null &&
+    html`<p>
     <strong>Strandline does not answer</strong> since ${clock(floor(since, SECOND))} UTC. ${problem && `${problem.message}. `}What you see is from before; it is being asked again.
-  </p>`}</div>`;
+  </p>`
+  }</div>`;
 }
 
 /** Asks for the token where the API wants one, in the API's words. */

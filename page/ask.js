@@ -67,9 +67,11 @@ export function Ask({ topic, start, end, whole, onAsked }) {
     <p class="lead">${windowWords(...span)} <span class="fine">UTC, ${lengthWords(span[1] - span[0])}</span></p>
     <${Local} span=${span} />
     <${Options} options=${options} set=${set} larger=${larger} span=${span} />
-    ${many > MOST_AT_ONCE
-      ? html`<p class="note">That would be ${number(many)} snapshots. From here ${MOST_AT_ONCE} at once are the most: choose larger windows, or let Airflow backfill them.</p>`
-      : html`<${Command} text=${lines(bodies)} label=${bodies.length === 1 ? "The request" : `The ${number(bodies.length)} requests`} />`}
+    ${
+      many > MOST_AT_ONCE
+        ? html`<p class="note">That would be ${number(many)} snapshots. From here ${MOST_AT_ONCE} at once are the most: choose larger windows, or let Airflow backfill them.</p>`
+        : html`<${Command} text=${lines(bodies)} label=${bodies.length === 1 ? "The request" : `The ${number(bodies.length)} requests`} />`
+    }
     <div class="actions">
       <button type="button" class=${found.plan ? "" : "primary"} disabled=${found.busy || many > MOST_AT_ONCE} onClick=${dryRun}>
         ${found.busy === "plan" ? "Asking Kafka …" : "Show what would be read"}</button>
@@ -96,29 +98,44 @@ function Local({ span }) {
 
 function Options({ options, set, larger, span }) {
   const length = span[1] - span[0];
-  const radio = (name, value, label) => html`<label key=${value}><input type="radio" name=${name} checked=${options[name] === value}
+  const radio = (
+    name,
+    value,
+    label,
+  ) => html`<label key=${value}><input type="radio" name=${name} checked=${options[name] === value}
     onChange=${() => set({ [name]: value })} />${label}</label>`;
   return html`<div class="options">
-    ${larger && html`<fieldset><legend>Span</legend>
+    ${
+      larger &&
+      html`<fieldset><legend>Span</legend>
       ${radio("extent", "part", "what was chosen")}
       ${radio("extent", "whole", html`the whole gap, <span>${windowWords(larger.start, larger.end)}</span>`)}
-    </fieldset>`}
-    ${length > HOUR && html`<fieldset><legend>Windows</legend>
+    </fieldset>`
+    }
+    ${
+      length > HOUR &&
+      html`<fieldset><legend>Windows</legend>
       ${radio("split", "one", "one snapshot")}
       ${length > DAY && radio("split", "day", "one a day")}
       ${radio("split", "hour", "one an hour")}
-    </fieldset>`}
+    </fieldset>`
+    }
     <details><summary>More</summary>
       <fieldset><legend>Store</legend>${radio("capture", "events", "the events")}${radio("capture", "offsets", "only the offset ranges")}</fieldset>
-      <fieldset><legend>If events are lost</legend>${radio("onLoss", "report", "count and report them")}${radio("onLoss", "fail", "let the run fail")}</fieldset>
+      <fieldset><legend>If events are lost</legend>
+        ${radio("onLoss", "report", "count and report them")}${radio("onLoss", "fail", "let the run fail")}</fieldset>
     </details>
   </div>`;
 }
 
 const planWords = (plan) =>
   `${count(plan.offsets_to_read, "offset")} would be read` +
-  (plan.offsets_stored > 0 ? `, ${number(plan.offsets_stored)} ${plan.offsets_stored === 1 ? "is" : "are"} stored already` : "") +
-  (plan.lost_offsets > 0 ? `, ${number(plan.lost_offsets)} ${plan.lost_offsets === 1 ? "is" : "are"} gone for good` : "");
+  (plan.offsets_stored > 0
+    ? `, ${number(plan.offsets_stored)} ${plan.offsets_stored === 1 ? "is" : "are"} stored already`
+    : "") +
+  (plan.lost_offsets > 0
+    ? `, ${number(plan.lost_offsets)} ${plan.lost_offsets === 1 ? "is" : "are"} gone for good`
+    : "");
 
 function Plan({ plan }) {
   const some = plan.partitions.slice(0, PARTITIONS_SHOWN);
@@ -127,8 +144,15 @@ function Plan({ plan }) {
     ${plan.offsets_to_read + plan.offsets_stored + plan.lost_offsets === 0 && html`<p>No event lies in this window. Taking it records just that.</p>`}
     ${plan.uncertain_partitions > 0 && html`<p class="note">In ${count(plan.uncertain_partitions, "partition")} retention may have taken events already.</p>`}
     <div class="scroll" tabindex="0" role="group" aria-label="The plan by partition"><table class="list">
-      <thead><tr><th scope="col">Partition</th><th scope="col" class="number">From offset</th><th scope="col" class="number">To offset</th><th scope="col" class="number">Would read</th><th scope="col" class="number">Stored</th><th scope="col" class="number">Lost</th></tr></thead>
-      <tbody>${some.map((one) => html`<tr key=${one.partition}><td>${one.partition}</td><td class="number">${number(one.start_offset)}</td><td class="number">${number(one.end_offset)}</td><td class="number">${number(one.offsets_to_read)}</td><td class="number">${number(one.stored_offsets)}</td><td class="number">${number(one.lost_offsets)}</td></tr>`)}</tbody>
+      <thead><tr><th scope="col">Partition</th><th scope="col" class="number">From offset</th>
+        <th scope="col" class="number">To offset</th><th scope="col" class="number">Would read</th>
+        <th scope="col" class="number">Stored</th><th scope="col" class="number">Lost</th></tr></thead>
+      <tbody>${some.map(
+        (one) => html`<tr key=${one.partition}><td>${one.partition}</td>
+        <td class="number">${number(one.start_offset)}</td><td class="number">${number(one.end_offset)}</td>
+        <td class="number">${number(one.offsets_to_read)}</td><td class="number">${number(one.stored_offsets)}</td>
+        <td class="number">${number(one.lost_offsets)}</td></tr>`,
+      )}</tbody>
     </table></div>
     ${plan.partitions.length > some.length && html`<p class="fine">and ${count(plan.partitions.length - some.length, "more partition")}</p>`}
   </section>`;
@@ -140,5 +164,8 @@ function Asked({ topic, asked }) {
   }
   const [one] = asked;
   return html`<div class="note good"><p><strong>Asked for.</strong> <a href=${to(["snapshots", one.id])}>Watch the snapshot</a></p>
-    <${Facts} of=${[["State", html`<${Status} name=${one.state === "succeeded" ? one.completeness : one.state} />`], ["Id", html`<code>${one.id}</code>`]]} /></div>`;
+    <${Facts} of=${[
+      ["State", html`<${Status} name=${one.state === "succeeded" ? one.completeness : one.state} />`],
+      ["Id", html`<code>${one.id}</code>`],
+    ]} /></div>`;
 }

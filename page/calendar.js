@@ -2,7 +2,18 @@
 
 import { html, Icon } from "./parts.js";
 import { to } from "./route.js";
-import { DAY, addMonths, dayOf, dayWords, iso, monthName, monthOf, monthWords, shortDayWords, weekdayNumber } from "./time.js";
+import {
+  DAY,
+  addMonths,
+  dayOf,
+  dayWords,
+  iso,
+  monthName,
+  monthOf,
+  monthWords,
+  shortDayWords,
+  weekdayNumber,
+} from "./time.js";
 import { useEffect, useRef, useState } from "./vendor/hooks.js";
 import { STATUSES, count, number } from "./words.js";
 
@@ -20,22 +31,32 @@ export function tell(cell, when) {
 /** Where a click on a cell leads: to its snapshot, to what is in it, or to filling it. */
 export function target(topic, cell, here, deeper) {
   if (cell.windows.length === 1 && cell.gaps.length === 0) return to(["snapshots", cell.windows[0].id]);
-  if (cell.windows.length === 0) return to(["coverage", topic], { ...here, gap: `${iso(cell.start)}/${iso(cell.end)}` });
+  if (cell.windows.length === 0)
+    return to(["coverage", topic], { ...here, gap: `${iso(cell.start)}/${iso(cell.end)}` });
   return deeper;
 }
 
 /** The keys of a grid of days, by what they move by. */
 function step(key, at) {
   switch (key) {
-    case "ArrowLeft": return at - DAY;
-    case "ArrowRight": return at + DAY;
-    case "ArrowUp": return at - 7 * DAY;
-    case "ArrowDown": return at + 7 * DAY;
-    case "Home": return at - weekdayNumber(at) * DAY;
-    case "End": return at + (6 - weekdayNumber(at)) * DAY;
-    case "PageUp": return Math.min(addMonths(at, -1) + (new Date(at).getUTCDate() - 1) * DAY, addMonths(at, 0) - DAY);
-    case "PageDown": return Math.min(addMonths(at, 1) + (new Date(at).getUTCDate() - 1) * DAY, addMonths(at, 2) - DAY);
-    default: return null;
+    case "ArrowLeft":
+      return at - DAY;
+    case "ArrowRight":
+      return at + DAY;
+    case "ArrowUp":
+      return at - 7 * DAY;
+    case "ArrowDown":
+      return at + 7 * DAY;
+    case "Home":
+      return at - weekdayNumber(at) * DAY;
+    case "End":
+      return at + (6 - weekdayNumber(at)) * DAY;
+    case "PageUp":
+      return Math.min(addMonths(at, -1) + (new Date(at).getUTCDate() - 1) * DAY, addMonths(at, 0) - DAY);
+    case "PageDown":
+      return Math.min(addMonths(at, 1) + (new Date(at).getUTCDate() - 1) * DAY, addMonths(at, 2) - DAY);
+    default:
+      return null;
   }
 }
 
@@ -82,11 +103,18 @@ function Month({ topic, month, byDay, active, onFocus }) {
   return html`<section class="month">
     <h3><a href=${to(["coverage", topic], { month: monthOf(month) })} aria-label=${`${name}, hour by hour`}>${monthName(month)}</a></h3>
     <table role="grid" aria-label=${name}>
-      <thead><tr>${WEEKDAYS.map((day) => html`<th scope="col" abbr=${day} key=${day}><span aria-hidden="true">${day[0]}</span><span class="only-read">${day}</span></th>`)}</tr></thead>
-      <tbody>${weeks.map((week) => html`<tr key=${week[0]}>${week.map((day) =>
-        day < month || day >= end
-          ? html`<td key=${day} class="outside"></td>`
-          : html`<${Day} key=${day} topic=${topic} day=${day} here=${here} cell=${byDay.get(day)} active=${day === active} onFocus=${onFocus} />`)}</tr>`)}
+      <thead><tr>${WEEKDAYS.map(
+        (day) => html`<th scope="col" abbr=${day} key=${day}><span aria-hidden="true">${day[0]}</span>
+        <span class="only-read">${day}</span></th>`,
+      )}</tr></thead>
+      <tbody>${weeks.map(
+        (week) =>
+          html`<tr key=${week[0]}>${week.map((day) =>
+            day < month || day >= end
+              ? html`<td key=${day} class="outside"></td>`
+              : html`<${Day} key=${day} topic=${topic} day=${day} here=${here} cell=${byDay.get(day)} active=${day === active} onFocus=${onFocus} />`,
+          )}</tr>`,
+      )}
       </tbody>
     </table>
   </section>`;
@@ -132,7 +160,9 @@ export function useTip() {
   }, []);
   const handlers = { onMouseOver: show, onMouseLeave: hide, onFocusIn: show, onFocusOut: hide };
   // What it says is the label of what it belongs to, so it need not be read twice.
-  const element = tip && html`<div class=${`tip ${tip.below ? "below" : ""}`} aria-hidden="true" style=${{ left: `${tip.left}px`, top: `${tip.top}px` }}>${tip.text}</div>`;
+  const element =
+    tip &&
+    html`<div class=${`tip ${tip.below ? "below" : ""}`} aria-hidden="true" style=${{ left: `${tip.left}px`, top: `${tip.top}px` }}>${tip.text}</div>`;
   return { handlers, element };
 }
 
@@ -140,7 +170,12 @@ export function Legend() {
   const names = ["sealed", "settled", "provisional", "lost", "failed", "running", "missing"];
   return html`<details class="legend">
     <summary><span class="keys">${names.map((name) => html`<span class=${`key is-${name}`} key=${name}><${Icon} name=${name} />${STATUSES[name].word}</span>`)}</span></summary>
-    <dl>${Object.keys(STATUSES).map((name) => html`<div key=${name}><dt class=${`status is-${name}`}><${Icon} name=${name} />${STATUSES[name].word}</dt><dd>${STATUSES[name].means}</dd></div>`)}</dl>
+    <dl>${Object.keys(STATUSES).map(
+      (
+        name,
+      ) => html`<div key=${name}><dt class=${`status is-${name}`}><${Icon} name=${name} />${STATUSES[name].word}</dt>
+      <dd>${STATUSES[name].means}</dd></div>`,
+    )}</dl>
   </details>`;
 }
 

@@ -42,7 +42,11 @@ async function ask(topic, from, to, signal) {
     const middle = ceil((from + to) / 2, DAY);
     if (middle >= to) throw error;
     const halves = [];
-    for (const [start, end] of [[from, middle], [middle, to]]) halves.push(...(await ask(topic, start, end, signal)));
+    for (const [start, end] of [
+      [from, middle],
+      [middle, to],
+    ])
+      halves.push(...(await ask(topic, start, end, signal)));
     return halves;
   }
 }
@@ -106,7 +110,9 @@ export function cells(cover, spans, known) {
   const gaps = overlapping(cover.gaps, spans);
   return spans.map(([start, end]) => {
     const here = windows.next().value;
-    const open = gaps.next().value.map((gap) => ({ ...gap, from: Math.max(gap.start, start), to: Math.min(gap.end, end) }));
+    const open = gaps
+      .next()
+      .value.map((gap) => ({ ...gap, from: Math.max(gap.start, start), to: Math.min(gap.end, end) }));
     return cell(start, end, here, open, known);
   });
 }
@@ -140,7 +146,12 @@ function cell(start, end, windows, gaps, known) {
  */
 export function lanes(cell, most) {
   const bars = [
-    ...cell.windows.map((window) => ({ window, status: window.status, start: Math.max(window.start, cell.start), end: Math.min(window.end, cell.end) })),
+    ...cell.windows.map((window) => ({
+      window,
+      status: window.status,
+      start: Math.max(window.start, cell.start),
+      end: Math.min(window.end, cell.end),
+    })),
     ...cell.gaps.map((gap) => ({ gap, status: "missing", start: gap.from, end: gap.to })),
   ].sort((a, b) => a.start - b.start || b.end - a.end);
   if (bars.length > most) return null;

@@ -6,7 +6,20 @@ import { cells, interval, load } from "./cover.js";
 import { useLive } from "./live.js";
 import { Content, Heading, ProblemNote, Waiting, html } from "./parts.js";
 import { go, goInstead, to } from "./route.js";
-import { DAY, HOUR, MINUTE, addMonths, ceil, cut, dayOf, dayWords, moment, monthOf, monthWords, yearOf } from "./time.js";
+import {
+  DAY,
+  HOUR,
+  MINUTE,
+  addMonths,
+  ceil,
+  cut,
+  dayOf,
+  dayWords,
+  moment,
+  monthOf,
+  monthWords,
+  yearOf,
+} from "./time.js";
 import { DayList, Timeline, hoursOf } from "./timeline.js";
 import { allTopics } from "./topics.js";
 import { useEffect, useRef, useState } from "./vendor/hooks.js";
@@ -29,7 +42,10 @@ export const NoTopics = () => html`<p class="lead">Kafka has no topic that you m
 
 /** The one that was brought up to date last. */
 const preferred = (topics) =>
-  topics.reduce((best, one) => ((one.newest_window_end ?? "") > (best?.newest_window_end ?? "") || !best ? one : best), null);
+  topics.reduce(
+    (best, one) => ((one.newest_window_end ?? "") > (best?.newest_window_end ?? "") || !best ? one : best),
+    null,
+  );
 
 function OfTopic({ topic, query, topics }) {
   const facts = topics.data?.find((one) => one.topic === topic);
@@ -53,7 +69,11 @@ function Choice({ topic, topics }) {
 
 /** What the link asks for; null while the topic has to tell the year. */
 function spanOf(query, facts) {
-  for (const [unit, length] of [["day", (at) => at + DAY], ["month", (at) => addMonths(at, 1)], ["year", (at) => addMonths(at, 12)]]) {
+  for (const [unit, length] of [
+    ["day", (at) => at + DAY],
+    ["month", (at) => addMonths(at, 1)],
+    ["year", (at) => addMonths(at, 12)],
+  ]) {
     const at = moment(query.get(unit));
     if (!Number.isNaN(at)) return { unit, from: at, until: length(at) };
   }
@@ -70,7 +90,11 @@ function Span({ topic, query, facts, span }) {
   const now = Date.now();
   // Time to come is in no snapshot yet; to the hour, so that the link to the API stays the same.
   const end = Math.max(from + HOUR, Math.min(until, ceil(now, HOUR)));
-  const live = useLive(`${topic} ${from} ${end}`, (signal, before) => load(topic, from, end, signal, before, facts), interval);
+  const live = useLive(
+    `${topic} ${from} ${end}`,
+    (signal, before) => load(topic, from, end, signal, before, facts),
+    interval,
+  );
   const here = { [unit]: LINKS[unit](from) };
   const close = () => go(to(["coverage", topic], here));
   const gap = query.get("gap");
@@ -118,7 +142,10 @@ function Shown({ topic, span, end, cover, facts, here }) {
 function knownSpan(cover, facts) {
   const ends = cover.windows.map((window) => window.end);
   const start = Math.min(cover.windows[0]?.start ?? Infinity, Date.parse(facts?.oldest_window_start ?? "") || Infinity);
-  const end = Math.max(ends.reduce((a, b) => Math.max(a, b), -Infinity), Date.parse(facts?.newest_window_end ?? "") || -Infinity);
+  const end = Math.max(
+    ends.reduce((a, b) => Math.max(a, b), -Infinity),
+    Date.parse(facts?.newest_window_end ?? "") || -Infinity,
+  );
   return { start, end };
 }
 
@@ -133,7 +160,8 @@ function Fill({ topic, gap, cover, onClose, onDone }) {
   const bad = !(start < end);
   return html`<dialog class="sheet" ref=${dialog} aria-labelledby="fill" onClose=${onClose} onClick=${(event) => event.target === dialog.current && dialog.current.close()}>
     <div class="inside">
-      <header><h2 id="fill">Fill a gap of ${topic}</h2><button type="button" class="quiet" onClick=${() => dialog.current.close()}>Close</button></header>
+      <header><h2 id="fill">Fill a gap of ${topic}</h2>
+        <button type="button" class="quiet" onClick=${() => dialog.current.close()}>Close</button></header>
       ${bad ? html`<${ProblemNote} error=${new Error("This link names no span of time.")} />` : html`<${Ask} topic=${topic} start=${start} end=${end} whole=${whole} onAsked=${onDone} />`}
     </div>
   </dialog>`;

@@ -32,15 +32,21 @@ function useList(where, mark, open) {
   return { live, more: () => setPages(pages + 1) };
 }
 
-const More = ({ list, data }) => data.more && html`<p><button type="button" onClick=${list.more}>Show more</button></p>`;
+const More = ({ list, data }) =>
+  data.more && html`<p><button type="button" onClick=${list.more}>Show more</button></p>`;
 
 export function Partitions({ id, mark, open }) {
   const list = useList(path(["snapshots", id, "partitions"]), mark, open);
   return html`<section><h2>Partitions</h2>
-    <${Content} live=${list.live} what="the partitions" rows=${3}>${(data) => data.items.length === 0 ? html`<p>They are known when the run has planned what to read.</p>` : html`
+    <${Content} live=${list.live} what="the partitions" rows=${3}>${(data) =>
+      data.items.length === 0
+        ? html`<p>They are known when the run has planned what to read.</p>`
+        : html`
       <div class="scroll" tabindex="0" role="group" aria-label="Partitions"><table class="list">
         <caption class="only-read">Partitions of the snapshot</caption>
-        <thead><tr><th scope="col">Partition</th><th scope="col">Stored</th><th scope="col" class="number">Offsets</th><th scope="col" class="number">Events</th><th scope="col" class="number">Lost</th><th scope="col">Range</th><th scope="col">Timestamps</th></tr></thead>
+        <thead><tr><th scope="col">Partition</th><th scope="col">Stored</th><th scope="col" class="number">Offsets</th>
+          <th scope="col" class="number">Events</th><th scope="col" class="number">Lost</th><th scope="col">Range</th>
+          <th scope="col">Timestamps</th></tr></thead>
         <tbody>${data.items.map((one) => html`<${Partition} key=${one.partition} one=${one} />`)}</tbody>
       </table></div>
       <${More} list=${list} data=${data} />`}<//>
@@ -64,11 +70,16 @@ function Partition({ one }) {
 export function Files({ id, mark, open }) {
   const list = useList(path(["snapshots", id, "files"]), mark, open);
   return html`<section><h2>Files</h2>
-    <${Content} live=${list.live} what="the files" rows=${2}>${(data) => data.items.length === 0 ? html`<p>None${open ? " yet" : ": no event is stored"}.</p>` : html`
-      <ul class="files">${data.items.map((one) => html`<li key=${one.url}>
+    <${Content} live=${list.live} what="the files" rows=${2}>${(data) =>
+      data.items.length === 0
+        ? html`<p>None${open ? " yet" : ": no event is stored"}.</p>`
+        : html`
+      <ul class="files">${data.items.map(
+        (one) => html`<li key=${one.url}>
         <code class="url">${one.url}</code>
         <span class="fine">${count(one.records_in_window, "event")}${!one.whole && ` of ${number(one.records)}, the others are another window's`} · ${bytes(one.bytes)} · partition${one.segments.length === 1 ? "" : "s"} ${partitionsOf(one.segments)} · SHA-256 <code>${one.sha256.slice(0, 12)}…</code></span>
-      </li>`)}</ul>
+      </li>`,
+      )}</ul>
       <${More} list=${list} data=${data} />`}<//>
   </section>`;
 }
@@ -84,7 +95,11 @@ export function Events({ id, mark }) {
   const [partition, setPartition] = useState("");
   const where = path(["snapshots", id, "events"], { partition, limit: SAMPLE });
   return html`<section><h2>Events</h2>
-    <form class="sample" onSubmit=${(event) => { event.preventDefault(); setPartition(new FormData(event.currentTarget).get("partition")); setShown(true); }}>
+    <form class="sample" onSubmit=${(event) => {
+      event.preventDefault();
+      setPartition(new FormData(event.currentTarget).get("partition"));
+      setShown(true);
+    }}>
       <label class="field"><span>Partition</span><input name="partition" inputmode="numeric" pattern="[0-9]*" placeholder="all" size="6" autocomplete="off" /></label>
       <button type="submit">Show the first ${SAMPLE}</button>
     </form>
@@ -95,14 +110,22 @@ export function Events({ id, mark }) {
 function Sample({ where }) {
   const live = useLive(where, async (signal) => {
     const { text } = await call("GET", where, { signal });
-    return text.split("\n").filter(Boolean).map((line) => JSON.parse(line));
+    return text
+      .split("\n")
+      .filter(Boolean)
+      .map((line) => JSON.parse(line));
   });
-  return html`<${Content} live=${live} what="events" rows=${4}>${(events) => events.length === 0 ? html`<p>No event is stored here.</p>` : html`
-    <ol class="events">${events.map((one) => html`<li key=${`${one.partition} ${one.offset}`}>
+  return html`<${Content} live=${live} what="events" rows=${4}>${(events) =>
+    events.length === 0
+      ? html`<p>No event is stored here.</p>`
+      : html`
+    <ol class="events">${events.map(
+      (one) => html`<li key=${`${one.partition} ${one.offset}`}>
       <p class="fine">partition ${one.partition}, offset ${number(one.offset)}${one.timestamp ? html`, <${When} at=${one.timestamp} />` : ", no timestamp"}${one.key !== null && html`, key <code>${textOf(one.key)}</code>`}</p>
       <pre tabindex="0" role="group" aria-label=${`Value of offset ${one.offset}`}><code>${one.value === null ? "null: a tombstone" : textOf(one.value)}</code></pre>
       ${one.headers.length > 0 && html`<p class="fine">${one.headers.map((header) => `${header.key}: ${header.value === null ? "null" : textOf(header.value)}`).join(" · ")}</p>`}
-    </li>`)}</ol>`}<//>
+    </li>`,
+    )}</ol>`}<//>
     <${Command} text=${curl("GET", where)} />`;
 }
 

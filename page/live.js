@@ -26,6 +26,7 @@ export function useLive(key, load, every, stamp) {
     const abort = new AbortController();
     let timer = null;
     let busy = false;
+    let askedAgain = false;
     const settle = (change) => {
       const old = current.current;
       const base = old.key === key ? old : { key, data: null, error: null, at: null };
@@ -37,10 +38,12 @@ export function useLive(key, load, every, stamp) {
       if (milliseconds !== null) timer = setTimeout(run, milliseconds);
     };
     async function run() {
+      if (busy) askedAgain = true;
       if (busy || abort.signal.aborted) return;
       // Who is away is asked for by the connection alone; a hidden page waits until it is seen.
       if (connection.get().since !== null || document.hidden) return;
       busy = true;
+      askedAgain = false;
       clearTimeout(timer);
       const data = current.current.key === key ? current.current.data : null;
       try {
@@ -56,6 +59,7 @@ export function useLive(key, load, every, stamp) {
         if (!error.document) console.error(error);
       } finally {
         busy = false;
+        if (askedAgain) run();
       }
     }
     const seen = () => {

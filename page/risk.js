@@ -32,14 +32,19 @@ export async function look(topic, now, signal) {
   try {
     cover = await ask("coverage", { from, to: until });
   } catch (error) {
-    if (error instanceof Problem && error.status === 400) return { offsets: null, unstored: null, since: null, expires: null };
+    if (error instanceof Problem && error.status === 400)
+      return { offsets: null, unstored: null, since: null, expires: null };
     throw error;
   }
   const found = { offsets: inKafka(cover.partitions), unstored: missing(cover), since: null, expires: null };
   if (found.unstored === 0) return found;
   let since = Date.parse(cover.gaps[0]?.window_start ?? cover.from);
   if (urgency(topic, { expires: since + retention }, now) !== "later") {
-    const unstored = new Map(cover.partitions.filter((one) => one.missing.length > 0).map((one) => [one.partition, one.missing[0].start_offset]));
+    const unstored = new Map(
+      cover.partitions
+        .filter((one) => one.missing.length > 0)
+        .map((one) => [one.partition, one.missing[0].start_offset]),
+    );
     since = await oldest(unstored, [since, until], precision(retention), (at) => ask("offsets", { at }));
   }
   return { ...found, since, expires: since + retention };
@@ -50,7 +55,9 @@ async function oldest(unstored, [early, late], exact, boundaries) {
   while (late - early > exact) {
     const middle = floor((early + late) / 2, MINUTE);
     const { partitions } = await boundaries(middle);
-    const older = partitions.some((one) => unstored.has(one.partition) && (one.offset === null || one.offset > unstored.get(one.partition)));
+    const older = partitions.some(
+      (one) => unstored.has(one.partition) && (one.offset === null || one.offset > unstored.get(one.partition)),
+    );
     if (older) late = middle;
     else early = middle;
   }

@@ -1,6 +1,6 @@
 // One snapshot: how it stands, what it holds and lacks, and why.
 
-import { get, json, path, post } from "./api.js";
+import { json, path, post } from "./api.js";
 import { curl } from "./curl.js";
 import { Events, Files, Partitions } from "./details.js";
 import { useLive } from "./live.js";
@@ -9,10 +9,23 @@ import { to } from "./route.js";
 import { announce } from "./store.js";
 import { MINUTE, SECOND, dayOf, lengthWords, localWords, windowWords } from "./time.js";
 import { useEffect, useRef, useState } from "./vendor/hooks.js";
-import { STATUSES, bytes, count, errorAdvice, errorWords, isOpen, losses, number, oddities, percent, statusOf } from "./words.js";
+import {
+  STATUSES,
+  bytes,
+  count,
+  errorAdvice,
+  errorWords,
+  isOpen,
+  losses,
+  number,
+  oddities,
+  percent,
+  statusOf,
+} from "./words.js";
 
 /** While it runs it is looked at every second, which costs a 304 as long as nothing has changed. */
-const often = ({ document }) => (isOpen(document.state) ? SECOND : document.completeness === "sealed" ? MINUTE : 10 * SECOND);
+const often = ({ document }) =>
+  isOpen(document.state) ? SECOND : document.completeness === "sealed" ? MINUTE : 10 * SECOND;
 
 export function Snapshot({ id }) {
   const where = path(["snapshots", id]);
@@ -60,7 +73,10 @@ function Whole({ one, reload }) {
 }
 
 function sentence(one, status) {
-  const held = one.result && one.state !== "succeeded" ? ` What an earlier run stored stays: ${count(one.result.records, "event")}.` : "";
+  const held =
+    one.result && one.state !== "succeeded"
+      ? ` What an earlier run stored stays: ${count(one.result.records, "event")}.`
+      : "";
   const means = STATUSES[status].means;
   return `${means[0].toUpperCase()}${means.slice(1)}.${held}`;
 }
@@ -76,9 +92,17 @@ function facts(one) {
     ["Added by the last run", one.run > 1 && result && count(result.records_added, "event")],
     ["Asked for", html`<${When} at=${one.created_at} />`],
     ["Run began", one.started_at && html`<${When} at=${one.started_at} />`],
-    ["Run ended", one.finished_at && html`<${When} at=${one.finished_at} />${one.started_at && html` <span class="fine">after ${lengthWords(Date.parse(one.finished_at) - Date.parse(one.started_at))}</span>`}`],
+    [
+      "Run ended",
+      one.finished_at &&
+        html`<${When} at=${one.finished_at} />${one.started_at && html` <span class="fine">after ${lengthWords(Date.parse(one.finished_at) - Date.parse(one.started_at))}</span>`}`,
+    ],
     ["If events are lost", one.on_loss === "fail" && "the run fails"],
-    ["Labels", Object.keys(one.labels).length > 0 && html`<ul class="labels">${Object.entries(one.labels).map(([key, value]) => html`<li key=${key}><a href=${to(["snapshots"], { label: `${key}:${value}` })}>${key}: ${value}</a></li>`)}</ul>`],
+    [
+      "Labels",
+      Object.keys(one.labels).length > 0 &&
+        html`<ul class="labels">${Object.entries(one.labels).map(([key, value]) => html`<li key=${key}><a href=${to(["snapshots"], { label: `${key}:${value}` })}>${key}: ${value}</a></li>`)}</ul>`,
+    ],
     ["Id", html`<code>${one.id}</code>`],
   ];
 }
@@ -86,9 +110,11 @@ function facts(one) {
 function Progress({ progress, state }) {
   return html`<section class="progress" aria-label="Progress">
     <${Meter} value=${progress.fraction} label="Progress of the run" kind="large" />
-    <p class="fine">${state === "queued"
-      ? "Not begun."
-      : html`${percent(progress.fraction)} of ${count(progress.offsets_total, "offset")} · ${count(progress.records, "event")}${progress.records_per_second > 0 && ` · ${number(progress.records_per_second)} a second`}${progress.eta_seconds !== null && ` · about ${lengthWords(progress.eta_seconds * 1000)} left`}`}</p>
+    <p class="fine">${
+      state === "queued"
+        ? "Not begun."
+        : html`${percent(progress.fraction)} of ${count(progress.offsets_total, "offset")} · ${count(progress.records, "event")}${progress.records_per_second > 0 && ` · ${number(progress.records_per_second)} a second`}${progress.eta_seconds !== null && ` · about ${lengthWords(progress.eta_seconds * 1000)} left`}`
+    }</p>
   </section>`;
 }
 
@@ -97,11 +123,19 @@ function Trouble({ one }) {
   const lost = losses(one.result);
   const odd = oddities(one.result);
   return html`
-    ${one.error && html`<div class="note bad"><p><strong>${errorWords(one.error)}</strong></p><p>${one.error.message}</p>
-      <p class="fine">${errorAdvice(one.error)} <code>${one.error.code}</code>${one.error.partition !== null && `, partition ${one.error.partition}`}</p></div>`}
-    ${one.last_error && html`<div class="note"><p><strong>${isOpen(one.state) ? "It is being tried again." : "Bringing it up to date met an error."}</strong></p>
-      <p>${one.last_error.message}</p><p class="fine"><code>${one.last_error.code}</code></p></div>`}
+    ${
+      one.error &&
+      html`<div class="note bad"><p><strong>${errorWords(one.error)}</strong></p><p>${one.error.message}</p>
+      <p class="fine">${errorAdvice(one.error)} <code>${one.error.code}</code>
+        ${one.error.partition !== null && `, partition ${one.error.partition}`}</p></div>`
+    }
+    ${
+      one.last_error &&
+      html`<div class="note"><p><strong>${isOpen(one.state) ? "It is being tried again." : "Bringing it up to date met an error."}</strong></p>
+      <p>${one.last_error.message}</p><p class="fine"><code>${one.last_error.code}</code></p></div>`
+    }
     ${lost.length > 0 && html`<div class="note warn"><p><${Icon} name="lost" /> <strong>Not all of the window is here.</strong></p>${lost.map((said) => html`<p key=${said}>${said}</p>`)}</div>`}
+      
     ${odd.map((said) => html`<p class="fine" key=${said}>${said}</p>`)}`;
 }
 
@@ -119,9 +153,11 @@ function Actions({ one, open, reload }) {
     }
   };
   return html`<div class="actions">
-      ${open
-        ? html`<button type="button" disabled=${found.busy} onClick=${send("cancel", "Cancelled")}>Cancel the run</button>`
-        : html`<button type="button" disabled=${found.busy} onClick=${send("refresh", "Asked for another run")}>Look for more events</button>`}
+      ${
+        open
+          ? html`<button type="button" disabled=${found.busy} onClick=${send("cancel", "Cancelled")}>Cancel the run</button>`
+          : html`<button type="button" disabled=${found.busy} onClick=${send("refresh", "Asked for another run")}>Look for more events</button>`
+      }
     </div>
     ${found.error && html`<${ProblemNote} error=${found.error} />`}`;
 }

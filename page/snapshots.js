@@ -15,7 +15,11 @@ const NAMES = ["topic", "completeness", "window_from", "window_to", "label", "cu
 
 /** `#/snapshots?…`, with the filters and the cursor of the API. */
 export function Snapshots({ query }) {
-  const filter = { ...Object.fromEntries(NAMES.map((name) => [name, query.get(name)])), state: query.getAll("state"), label: query.getAll("label") };
+  const filter = {
+    ...Object.fromEntries(NAMES.map((name) => [name, query.get(name)])),
+    state: query.getAll("state"),
+    label: query.getAll("label"),
+  };
   const where = path(["snapshots"], { ...filter, limit: PAGE });
   const live = useLive(where, (signal) => get(where, signal), often);
   return html`<${Heading} title="Snapshots" />
@@ -36,7 +40,9 @@ function Page({ page, filter }) {
   }
   return html`<table class="list wide">
     <caption class="only-read">Snapshots, newest first</caption>
-    <thead><tr><th scope="col">Status</th><th scope="col">Topic</th><th scope="col">Window, UTC</th><th scope="col" class="number">Events</th><th scope="col" class="number">Size</th><th scope="col">Asked for</th></tr></thead>
+    <thead><tr><th scope="col">Status</th><th scope="col">Topic</th><th scope="col">Window, UTC</th>
+      <th scope="col" class="number">Events</th><th scope="col" class="number">Size</th><th scope="col">Asked for</th>
+      </tr></thead>
     <tbody>${page.items.map((one) => html`<${Row} key=${one.id} one=${one} mark=${one.updated_at} />`)}</tbody>
   </table>
   <nav class="pager" aria-label="Pages">
@@ -74,15 +80,29 @@ function Filters({ filter }) {
       times[name] = text;
     }
     setBad(null);
-    const labels = data.get("label").split(",").map((one) => one.trim());
-    return go(to(["snapshots"], { topic: data.get("topic").trim(), state: data.getAll("state"), completeness: data.get("completeness"), ...utc(times), label: labels }));
+    const labels = data
+      .get("label")
+      .split(",")
+      .map((one) => one.trim());
+    return go(
+      to(["snapshots"], {
+        topic: data.get("topic").trim(),
+        state: data.getAll("state"),
+        completeness: data.get("completeness"),
+        ...utc(times),
+        label: labels,
+      }),
+    );
   };
   const text = (name, label, value, hint) => html`<label class="field"><span>${label}</span>
     <input name=${name} defaultValue=${value ?? ""} placeholder=${hint} aria-invalid=${bad === name} aria-describedby=${bad === name ? "bad-time" : undefined} autocomplete="off" spellcheck=${false} /></label>`;
-  const narrowed = [filter.topic, filter.completeness, filter.window_from, filter.window_to].some(Boolean) || filter.state.length + filter.label.length > 0;
+  const narrowed =
+    [filter.topic, filter.completeness, filter.window_from, filter.window_to].some(Boolean) ||
+    filter.state.length + filter.label.length > 0;
   return html`<form class="filters" onSubmit=${apply} onChange=${(event) => event.target.matches("select, [type=checkbox]") && event.currentTarget.requestSubmit()}>
     ${text("topic", "Topic", filter.topic, "any")}
-    <fieldset><legend>State</legend>${STATES.map((state) => html`<label key=${state}><input type="checkbox" name="state" value=${state} defaultChecked=${filter.state.includes(state)} />${state}</label>`)}</fieldset>
+    <fieldset><legend>State</legend>
+      ${STATES.map((state) => html`<label key=${state}><input type="checkbox" name="state" value=${state} defaultChecked=${filter.state.includes(state)} />${state}</label>`)}</fieldset>
     <label class="field"><span>Completeness</span><select name="completeness">
       <option value="">any</option>
       ${["provisional", "settled", "sealed"].map((name) => html`<option key=${name} value=${name} selected=${filter.completeness === name}>${STATUSES[name].word}</option>`)}
@@ -95,5 +115,6 @@ function Filters({ filter }) {
   </form>`;
 }
 
-const utc = (times) => Object.fromEntries(Object.entries(times).map(([name, text]) => [name, text && new Date(moment(text)).toISOString()]));
+const utc = (times) =>
+  Object.fromEntries(Object.entries(times).map(([name, text]) => [name, text && new Date(moment(text)).toISOString()]));
 const short = (text) => text.replace(/T00:00:00\.000Z$/, "").replace(/:00\.000Z$/, ":00Z");

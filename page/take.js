@@ -29,7 +29,13 @@ function Form({ topics, query }) {
   const window = query.get("start") || query.get("end") ? "span" : query.get("window") || "hour";
   const span = choices[window] ?? { start: moment(query.get("start")), end: moment(query.get("end")) };
   const change = (values) =>
-    goInstead(to(["take"], { topic, ...(window === "span" ? { start: query.get("start"), end: query.get("end") } : { window }), ...values }));
+    goInstead(
+      to(["take"], {
+        topic,
+        ...(window === "span" ? { start: query.get("start"), end: query.get("end") } : { window }),
+        ...values,
+      }),
+    );
   const good = span.start < span.end;
   return html`<form class="take" onSubmit=${(event) => event.preventDefault()}>
     <label class="field"><span>Topic</span>
@@ -38,20 +44,27 @@ function Form({ topics, query }) {
         ${topics.map((one) => html`<option key=${one.topic} value=${one.topic} selected=${one.topic === topic}>${one.topic}</option>`)}
       </select></label>
     <fieldset class="windows"><legend>Window</legend>
-      ${Object.entries(choices).map(([name, one]) => html`<label key=${name}>
+      ${Object.entries(choices).map(
+        ([name, one]) => html`<label key=${name}>
         <input type="radio" name="window" checked=${window === name} onChange=${() => change({ window: name, start: null, end: null })} />
-        <span>${one.name}<span class="fine">${windowWords(one.start, one.end)} UTC</span></span></label>`)}
+        <span>${one.name}<span class="fine">${windowWords(one.start, one.end)} UTC</span></span></label>`,
+      )}
       <label><input type="radio" name="window" checked=${window === "span"} onChange=${() => change({ window: null, start: iso(choices.yesterday.start), end: iso(choices.yesterday.end) })} />
         <span>A span<span class="fine">from one moment to another</span></span></label>
     </fieldset>
-    ${window === "span" && html`<fieldset class="span"><legend>Span, in UTC</legend>
+    ${
+      window === "span" &&
+      html`<fieldset class="span"><legend>Span, in UTC</legend>
       <${Moment} label="From" at=${span.start} set=${(start) => change({ start })} />
       <${Moment} label="Up to, not including" at=${span.end} set=${(end) => change({ end })} />
-    </fieldset>`}
+    </fieldset>`
+    }
   </form>
-  ${good
-    ? html`<${Ask} key=${`${topic} ${span.start} ${span.end}`} topic=${topic} start=${span.start} end=${span.end} onAsked=${(asked) => asked?.length === 1 && go(to(["snapshots", asked[0].id]))} />`
-    : html`<p class="note" role="status">The span has to end after it begins.</p>`}`;
+  ${
+    good
+      ? html`<${Ask} key=${`${topic} ${span.start} ${span.end}`} topic=${topic} start=${span.start} end=${span.end} onAsked=${(asked) => asked?.length === 1 && go(to(["snapshots", asked[0].id]))} />`
+      : html`<p class="note" role="status">The span has to end after it begins.</p>`
+  }`;
 }
 
 function Moment({ label, at, set }) {

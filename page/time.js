@@ -5,8 +5,7 @@ export const MINUTE = 60 * SECOND;
 export const HOUR = 60 * MINUTE;
 export const DAY = 24 * HOUR;
 
-const format = (options) =>
-  new Intl.DateTimeFormat("en-GB", { timeZone: "UTC", hourCycle: "h23", ...options }).format;
+const format = (options) => new Intl.DateTimeFormat("en-GB", { timeZone: "UTC", hourCycle: "h23", ...options }).format;
 const longDay = format({ day: "numeric", month: "long", year: "numeric" });
 const shortDay = format({ day: "numeric", month: "short", year: "numeric" });
 const weekday = format({ weekday: "long" });
@@ -75,7 +74,7 @@ export function spanWords(start, end) {
   return `${clock(start)} – ${end % DAY === 0 ? "24:00" : clock(end)}`;
 }
 
-export const floorMonth = (at) => addMonths(at, 0);
+const floorMonth = (at) => addMonths(at, 0);
 
 const UNITS = [
   ["day", DAY],
@@ -114,7 +113,7 @@ export function localWords(at) {
 /** Cuts `[start, end)` at every multiple of a unit. */
 export function cut(start, end, unit) {
   const parts = [];
-  for (let at = start; at < end; ) {
+  for (let at = start; at < end;) {
     const next = Math.min(end, floor(at, unit) + unit);
     parts.push([at, next]);
     at = next;

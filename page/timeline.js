@@ -4,7 +4,21 @@ import { target, tell } from "./calendar.js";
 import { lanes } from "./cover.js";
 import { html, Icon, Status } from "./parts.js";
 import { to } from "./route.js";
-import { DAY, HOUR, clock, cut, dayOf, dayWords, iso, monthWords, shortDayWords, spanWords, weekdayNumber, weekdayWords, windowWords } from "./time.js";
+import {
+  DAY,
+  HOUR,
+  clock,
+  cut,
+  dayOf,
+  dayWords,
+  iso,
+  monthWords,
+  shortDayWords,
+  spanWords,
+  weekdayNumber,
+  weekdayWords,
+  windowWords,
+} from "./time.js";
 import { useRef, useState } from "./vendor/hooks.js";
 import { STATUSES, count, number } from "./words.js";
 
@@ -28,11 +42,17 @@ export function Timeline({ topic, rows, hours, here, tip, tall }) {
   const all = bars.flat();
   const stop = all.some((bar) => bar.key === focused) ? focused : all[0]?.key;
   return html`<div class=${`timeline ${tall ? "tall" : ""}`} role="grid" aria-label="Windows by day" ref=${root} onKeyDown=${onKeyDown} ...${tip.handlers}>
-    <div class="scale" role="presentation" aria-hidden="true"><span></span><span class="hours">${HOURS.map((hour) => html`<span key=${hour}>${String(hour).padStart(2, "0")}</span>`)}</span></div>
-    ${rows.map((row, index) => html`<div class=${`row ${weekdayNumber(row.start) > 4 ? "weekend" : ""}`} role="row" key=${row.start}>
+    <div class="scale" role="presentation" aria-hidden="true"><span></span>
+      <span class="hours">${HOURS.map((hour) => html`<span key=${hour}>${String(hour).padStart(2, "0")}</span>`)}</span></div>
+    ${rows.map(
+      (
+        row,
+        index,
+      ) => html`<div class=${`row ${weekdayNumber(row.start) > 4 ? "weekend" : ""}`} role="row" key=${row.start}>
       <div role="rowheader" class="name">${tall ? html`<span>${weekdayWords(row.start)}</span>` : html`<a href=${to(["coverage", topic], { day: dayOf(row.start) })}><span class="weekday" aria-hidden="true">${weekdayWords(row.start).slice(0, 2)}</span> ${new Date(row.start).getUTCDate()}<span class="only-read"> ${monthWords(row.start)}, ${weekdayWords(row.start)}</span></a>`}</div>
       <div class="track" role="presentation">${bars[index].map((bar) => html`<${Bar} key=${bar.key} bar=${bar} active=${bar.key === stop} onFocus=${setFocused} />`)}</div>
-    </div>`)}
+    </div>`,
+    )}
   </div>`;
 }
 
@@ -59,8 +79,12 @@ function barsOf(topic, row, hours, here) {
     const quiet = gap && row.status === null;
     return {
       key: window?.id ? `${window.id}:${row.start}` : `${bar.start}`,
-      href: window ? to(["snapshots", window.id]) : to(["coverage", topic], { ...here, gap: `${iso(bar.start)}/${iso(bar.end)}` }),
-      says: window ? windowTip(window) : `${windowWords(bar.start, bar.end)}: ${quiet ? "nobody has asked for it" : "missing"}; fill it`,
+      href: window
+        ? to(["snapshots", window.id])
+        : to(["coverage", topic], { ...here, gap: `${iso(bar.start)}/${iso(bar.end)}` }),
+      says: window
+        ? windowTip(window)
+        : `${windowWords(bar.start, bar.end)}: ${quiet ? "nobody has asked for it" : "missing"}; fill it`,
       status: quiet ? "none" : bar.status,
       icon: bar.end - bar.start >= HOUR / 2 && !quiet ? bar.status : null,
       text: window && bar.end - bar.start >= 4 * HOUR ? count(window.records, "event") : null,
@@ -87,20 +111,30 @@ function neighbour(root, event) {
   const row = (bar) => bar.closest("[role=row]");
   const inRow = (of) => bars.filter((bar) => row(bar) === of);
   switch (event.key) {
-    case "ArrowRight": return bars[index + 1];
-    case "ArrowLeft": return bars[index - 1];
-    case "Home": return inRow(row(event.target))[0];
-    case "End": return inRow(row(event.target)).at(-1);
+    case "ArrowRight":
+      return bars[index + 1];
+    case "ArrowLeft":
+      return bars[index - 1];
+    case "Home":
+      return inRow(row(event.target))[0];
+    case "End":
+      return inRow(row(event.target)).at(-1);
     case "ArrowDown":
     case "ArrowUp": {
       const down = event.key === "ArrowDown";
-      const other = bars[down ? bars.findLastIndex((bar) => row(bar) === row(event.target)) + 1 : bars.findIndex((bar) => row(bar) === row(event.target)) - 1];
+      const other =
+        bars[
+          down
+            ? bars.findLastIndex((bar) => row(bar) === row(event.target)) + 1
+            : bars.findIndex((bar) => row(bar) === row(event.target)) - 1
+        ];
       if (!other) return null;
       const left = event.target.getBoundingClientRect().left;
       const far = (bar) => Math.abs(bar.getBoundingClientRect().left - left);
       return inRow(row(other)).reduce((best, bar) => (far(bar) < far(best) ? bar : best));
     }
-    default: return null;
+    default:
+      return null;
   }
 }
 
@@ -117,11 +151,13 @@ export function DayList({ topic, cell, here, most, onMore }) {
   return html`<table class="list day-list">
     <caption class="only-read">Windows and gaps of ${dayWords(cell.start)}</caption>
     <thead><tr><th scope="col">Window, UTC</th><th scope="col">Status</th><th scope="col" class="number">Events</th></tr></thead>
-    <tbody>${lines.slice(0, most).map(({ key, start, end, window }) => html`<tr key=${key}>
+    <tbody>${lines.slice(0, most).map(
+      ({ key, start, end, window }) => html`<tr key=${key}>
       <td><a href=${window ? to(["snapshots", window.id]) : fill(start, end)}>${!window && "Fill "}${within(start, end, cell)}</a></td>
       <td><${Status} name=${window?.status ?? "missing"} /></td>
       <td class="number">${window?.held ? number(window.records) : ""}</td>
-    </tr>`)}</tbody>
+    </tr>`,
+    )}</tbody>
   </table>
   ${lines.length > most && html`<p><button type="button" onClick=${onMore}>Show more</button></p>`}`;
 }

@@ -58,7 +58,9 @@ export function Topics() {
       <p class="lead">${verdict(rows, now)}</p>
       <table class="list wide topics">
         <caption class="only-read">Topics, those at risk first</caption>
-        <thead><tr><th scope="col">Topic</th><th scope="col">Not stored yet</th><th scope="col">Stored</th><th scope="col">Kafka keeps</th><th scope="col">In Kafka</th><th scope="col"><span class="only-read">Take a snapshot</span></th></tr></thead>
+        <thead><tr><th scope="col">Topic</th><th scope="col">Not stored yet</th><th scope="col">Stored</th>
+          <th scope="col">Kafka keeps</th><th scope="col">In Kafka</th>
+          <th scope="col"><span class="only-read">Take a snapshot</span></th></tr></thead>
         <tbody>${rows.slice(0, most).map((row) => html`<${Row} key=${row.topic.topic} ...${row} now=${now} />`)}</tbody>
       </table>
       ${rows.length > most && html`<p><button type="button" onClick=${() => setMost(most + SHOWN)}>Show more</button></p>`}`}<//>`;
@@ -80,17 +82,22 @@ function Row({ topic, risk, now }) {
     <td data-label="Stored"><${Stored} topic=${topic} now=${now} /></td>
     <td data-label="Kafka keeps">${topic.retention_ms === null ? "for good" : lengthWords(topic.retention_ms)}
       <span class="fine">${stamps(topic.timestamp_type)}</span></td>
-    <td data-label="In Kafka">${risk?.offsets == null ? "" : count(risk.offsets, "offset")} <span class="fine">${count(topic.partitions, "partition")}</span></td>
+    <td data-label="In Kafka">${risk?.offsets != null && html`<span class="nowrap">${count(risk.offsets, "offset")}</span>`} <span class="fine">${count(topic.partitions, "partition")}</span></td>
     <td class="number"><a href=${takeLink(topic, risk)} aria-label=${`Take a snapshot of ${topic.topic}`}>Take</a></td>
   </tr>`;
 }
 
 const stamps = (type) =>
-  ({ create_time: "stamped by producers", log_append_time: "stamped by the broker" })[type] ?? "who stamps it is not known";
+  ({ create_time: "stamped by producers", log_append_time: "stamped by the broker" })[type] ??
+  "who stamps it is not known";
 
 const takeLink = (topic, risk) =>
   risk?.since
-    ? to(["take"], { topic: topic.topic, start: new Date(risk.since).toISOString(), end: new Date(Math.ceil(Date.now() / MINUTE) * MINUTE).toISOString() })
+    ? to(["take"], {
+        topic: topic.topic,
+        start: new Date(risk.since).toISOString(),
+        end: new Date(Math.ceil(Date.now() / MINUTE) * MINUTE).toISOString(),
+      })
     : to(["take"], { topic: topic.topic });
 
 function Unstored({ topic, risk, level, now }) {

@@ -102,4 +102,6 @@ export const errorWords = (error) => ERRORS[error.code] ?? "The run ended with a
 
 /** What to do about it. */
 export const errorAdvice = (error) =>
-  error.retryable ? "The same request, sent again, goes on from what is stored." : "Sent again unchanged, it would fail again.";
+  error.retryable
+    ? "The same request, sent again, goes on from what is stored."
+    : "Sent again unchanged, it would fail again.";

@@ -32,22 +32,39 @@ export async function until(what, check, seconds = 60) {
 
 // --- PostgreSQL, Kafka ------------------------------------------------------------
 
-export const databaseUrl = (name) => env("PAGE_POSTGRES").replace(/\/postgres$/, `/${name}`);
+const databaseUrl = (name) => env("PAGE_POSTGRES").replace(/\/postgres$/, `/${name}`);
 
 export function sql(database, text) {
   const url = databaseUrl(database);
-  return execFileSync(env("PAGE_PSQL"), [url, "-qAt", "-v", "ON_ERROR_STOP=1", "-c", text], { encoding: "utf8" }).trim();
+  return execFileSync(env("PAGE_PSQL"), [url, "-qAt", "-v", "ON_ERROR_STOP=1", "-c", text], {
+    encoding: "utf8",
+  }).trim();
 }
 
-export const tool = (name, ...args) =>
-  execFileSync(`${ROOT}/scripts/kafka.sh`, ["tool", `org.apache.kafka.tools.${name}`, "--bootstrap-server", BROKERS, ...args], { stdio: "pipe" });
+const tool = (name, ...args) =>
+  execFileSync(
+    `${ROOT}/scripts/kafka.sh`,
+    ["tool", `org.apache.kafka.tools.${name}`, "--bootstrap-server", BROKERS, ...args],
+    { stdio: "pipe" },
+  );
 
 export const loadFlights = (topic = "flights") => loadFile(topic, 4, `${ROOT}/data/flights-2013-01.ndjson.gz`);
 
 /** Fills a topic with events, `[timestamp, key, value]` each, that are kept so many milliseconds. */
 export function load(topic, partitions, events, retention = null) {
   if (retention) {
-    tool("TopicCommand", "--create", "--topic", topic, "--partitions", String(partitions), "--replication-factor", "1", "--config", `retention.ms=${retention}`);
+    tool(
+      "TopicCommand",
+      "--create",
+      "--topic",
+      topic,
+      "--partitions",
+      String(partitions),
+      "--replication-factor",
+      "1",
+      "--config",
+      `retention.ms=${retention}`,
+    );
   }
   const lines = events.map(([timestamp, key, value]) => JSON.stringify({ timestamp, key, value }));
   const file = `${STATE}/data/${topic}.ndjson.gz`;
@@ -59,7 +76,9 @@ export function load(topic, partitions, events, retention = null) {
 function loadFile(topic, partitions, file) {
   for (let attempt = 1; ; attempt += 1) {
     try {
-      execFileSync(LOAD, ["--brokers", BROKERS, "--topic", topic, "--partitions", String(partitions), "--file", file], { stdio: "pipe" });
+      execFileSync(LOAD, ["--brokers", BROKERS, "--topic", topic, "--partitions", String(partitions), "--file", file], {
+        stdio: "pipe",
+      });
       return;
     } catch (error) {
       if (attempt === 5) throw error;
@@ -146,7 +165,10 @@ export class Strandline {
   }
 
   async call(method, path, { body, token } = {}) {
-    const headers = { ...(body && { "content-type": "application/json" }), ...(token && { authorization: `Bearer ${token}` }) };
+    const headers = {
+      ...(body && { "content-type": "application/json" }),
+      ...(token && { authorization: `Bearer ${token}` }),
+    };
     const response = await fetch(this.url + path, { method, headers, body: body && JSON.stringify(body) });
     const text = await response.text();
     assert.ok(response.ok, `${method} ${path}: ${response.status} ${text}`);
@@ -155,7 +177,12 @@ export class Strandline {
 
   /** Asks for a snapshot and waits until it has ended. */
   take(topic, start, end, { wait = 60, token, ...options } = {}) {
-    const body = { topic, window_start: new Date(start).toISOString(), window_end: new Date(end).toISOString(), ...options };
+    const body = {
+      topic,
+      window_start: new Date(start).toISOString(),
+      window_end: new Date(end).toISOString(),
+      ...options,
+    };
     return this.call("POST", `/v1/snapshots?wait=${wait}`, { body, token });
   }
 
@@ -178,8 +205,14 @@ export async function stopAll() {
 // --- the browser ------------------------------------------------------------------
 
 const ARGUMENTS = [
-  "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-  "--disable-background-networking", "--disable-component-update", "--disable-sync",
+  "--headless",
+  "--no-sandbox",
+  "--disable-gpu",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
 ];
 let browserOnce = null;
 
@@ -192,7 +225,15 @@ const browser = async () =>
  * patterns of console errors that belong to the test, such as those of refused requests.
  */
 export async function withPage(strandline, work, { expect = [], ...options } = {}) {
-  const context = await (await browser()).newContext({ viewport: { width: 1280, height: 860 }, timezoneId: "Europe/Berlin", locale: "en-GB", reducedMotion: "reduce", ...options });
+  const context = await (
+    await browser()
+  ).newContext({
+    viewport: { width: 1280, height: 860 },
+    timezoneId: "Europe/Berlin",
+    locale: "en-GB",
+    reducedMotion: "reduce",
+    ...options,
+  });
   context.setDefaultTimeout(60_000);
   const page = await context.newPage();
   const wrong = [];
@@ -204,7 +245,8 @@ export async function withPage(strandline, work, { expect = [], ...options } = {
   page.on("pageerror", (error) => wrong.push(`exception: ${error.stack}`));
   page.on("request", (request) => {
     page.requests.push(request);
-    if (request.url() !== "about:blank" && new URL(request.url()).origin !== strandline.url) wrong.push(`request to ${request.url()}`);
+    if (request.url() !== "about:blank" && new URL(request.url()).origin !== strandline.url)
+      wrong.push(`request to ${request.url()}`);
   });
   page.show = (hash) => page.goto(`${strandline.url}/#${hash}`);
   try {
@@ -226,14 +268,26 @@ const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.mi
 /** What axe finds against WCAG 2.2 AA and its best practices. */
 export async function checkAccess(page, where) {
   if (!(await page.evaluate(() => "axe" in window))) await page.evaluate(AXE);
-  const found = await page.evaluate(() => window.axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"] }));
-  const told = found.violations.map((one) => `${one.id}: ${one.nodes.slice(0, 3).map((node) => `${node.html} (${node.failureSummary})`).join(" | ")}`);
+  const found = await page.evaluate(() =>
+    window.axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"] }),
+  );
+  const told = found.violations.map(
+    (one) =>
+      `${one.id}: ${one.nodes
+        .slice(0, 3)
+        .map((node) => `${node.html} (${node.failureSummary})`)
+        .join(" | ")}`,
+  );
   assert.deepEqual(told, [], where);
 }
 
 /** The number of elements, and whether the page is wider than the screen. */
 export const measure = (page) =>
-  page.evaluate(() => ({ nodes: document.querySelectorAll("*").length, overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth }));
+  page.evaluate(() => ({
+    nodes: document.querySelectorAll("*").length,
+    overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
+  }));
 
 /** What assistive technology would read of the focused element. */
-export const focused = (page) => page.evaluate(() => document.activeElement.getAttribute("aria-label") ?? document.activeElement.textContent.trim());
+export const focused = (page) =>
+  page.evaluate(() => document.activeElement.getAttribute("aria-label") ?? document.activeElement.textContent.trim());

@@ -42,9 +42,17 @@ test("a run is watched from the queue to the end", async () => {
       await list.getByRole("link", { name: /^12 January 2013: sealed; 1 snapshot/ }).waitFor();
     });
     await page.locator(".verdict .status.is-sealed").waitFor();
-    await until("it is said", async () => (await page.locator("[aria-live=polite].only-read").innerText()) === "The snapshot is sealed now");
-    await page.getByText(/^\d+ files?$|in \d+ files/).first().waitFor();
-    const unchanged = page.requests.filter((request) => request.url().endsWith(one.id) && request.headers()["if-none-match"]);
+    await until(
+      "it is said",
+      async () => (await page.locator("[aria-live=polite].only-read").innerText()) === "The snapshot is sealed now",
+    );
+    await page
+      .getByText(/^\d+ files?$|in \d+ files/)
+      .first()
+      .waitFor();
+    const unchanged = page.requests.filter(
+      (request) => request.url().endsWith(one.id) && request.headers()["if-none-match"],
+    );
     assert.ok(unchanged.length > 0, "it asks whether anything has changed");
     await worker.stop();
   });
@@ -68,39 +76,47 @@ test("when nobody answers it says so, keeps what is there, and comes back by its
   const worker = await Strandline.start("live", { WORKERS: "1" });
   const one = await strandline.take("flights", at(4), at(5));
   await worker.stop();
-  await withPage(strandline, async (page) => {
-    await page.show("/snapshots");
-    const rows = page.locator("tbody tr");
-    await rows.first().waitFor();
-    const shown = await rows.allInnerTexts();
-    await strandline.stop();
-    await page.getByText("Strandline does not answer").waitFor();
-    assert.deepEqual(await rows.allInnerTexts(), shown, "what was there is there");
-    await checkAccess(page, "away");
-    const before = page.requests.length;
-    await page.clock.install();
-    await page.clock.runFor(60_000);
-    assert.ok(page.requests.length - before < 20, `${page.requests.length - before} requests in a minute`);
-    // A view that has not been loaded waits as well.
-    await page.show(`/snapshots/${one.id}`);
-    await page.locator(".waiting").first().waitFor();
-    await strandline.begin();
-    await page.clock.runFor(30_000);
-    await page.getByText("Strandline does not answer").waitFor({ state: "detached" });
-    await page.locator(".verdict .status.is-sealed").waitFor();
-  }, AWAY);
+  await withPage(
+    strandline,
+    async (page) => {
+      await page.show("/snapshots");
+      const rows = page.locator("tbody tr");
+      await rows.first().waitFor();
+      const shown = await rows.allInnerTexts();
+      await strandline.stop();
+      await page.getByText("Strandline does not answer").waitFor();
+      assert.deepEqual(await rows.allInnerTexts(), shown, "what was there is there");
+      await checkAccess(page, "away");
+      const before = page.requests.length;
+      await page.clock.install();
+      await page.clock.runFor(60_000);
+      assert.ok(page.requests.length - before < 20, `${page.requests.length - before} requests in a minute`);
+      // A view that has not been loaded waits as well.
+      await page.show(`/snapshots/${one.id}`);
+      await page.locator(".waiting").first().waitFor();
+      await strandline.begin();
+      await page.clock.runFor(30_000);
+      await page.getByText("Strandline does not answer").waitFor({ state: "detached" });
+      await page.locator(".verdict .status.is-sealed").waitFor();
+    },
+    AWAY,
+  );
 });
 
 test("what can't be asked of Kafka is said where it was asked for, and the rest goes on", async () => {
   const lonely = await Strandline.start("live", { WORKERS: "0", KAFKA_BROKERS: "127.0.0.1:1" });
-  await withPage(lonely, async (page) => {
-    await page.show("/topics");
-    await page.getByRole("alert").filter({ hasText: "Kafka is unavailable" }).waitFor();
-    assert.match(await page.locator(".note").innerText(), /request [0-9a-f-]{36}, KAFKA_UNAVAILABLE/);
-    assert.equal(await page.locator(".connection p").count(), 0, "Strandline itself answers");
-    await checkAccess(page, "a problem");
-    await page.show("/snapshots");
-    await page.locator("tbody tr").first().waitFor();
-  }, AWAY);
+  await withPage(
+    lonely,
+    async (page) => {
+      await page.show("/topics");
+      await page.getByRole("alert").filter({ hasText: "Kafka is unavailable" }).waitFor();
+      assert.match(await page.locator(".note").innerText(), /request [0-9a-f-]{36}, KAFKA_UNAVAILABLE/);
+      assert.equal(await page.locator(".connection p").count(), 0, "Strandline itself answers");
+      await checkAccess(page, "a problem");
+      await page.show("/snapshots");
+      await page.locator("tbody tr").first().waitFor();
+    },
+    AWAY,
+  );
   await lonely.stop();
 });

@@ -12,7 +12,9 @@ before(async () => {
   await worker.take("flights", Date.parse("2013-01-05T00:00:00Z"), Date.parse("2013-01-06T00:00:00Z"));
   await worker.stop();
   // Copies of the real one, as the service would have made them.
-  sql("many", `
+  sql(
+    "many",
+    `
     BEGIN;
     SET LOCAL session_replication_role = replica;
     CREATE TEMP TABLE made AS
@@ -36,7 +38,8 @@ before(async () => {
         10, 10, asked_at, asked_at, asked_at, 10, 10, 1000, true
       FROM made;
     COMMIT;
-    ANALYZE;`);
+    ANALYZE;`,
+  );
   assert.equal(sql("many", "SELECT count(*) FROM snapshots"), "100001");
   strandline = await Strandline.start("many", { WORKERS: "0" });
 });
@@ -76,7 +79,11 @@ test("a year of windows of five minutes is a calendar like any other", async () 
     await page.getByRole("link", { name: "March 2013, hour by hour" }).click();
     await page.getByRole("grid", { name: "Windows by day" }).waitFor();
     assert.ok((await measure(page)).nodes < 6000, `${(await measure(page)).nodes} elements`);
-    assert.equal(await page.locator(".timeline .bar").count(), 31 * 24, "by the hour, where windows are too short to be seen");
+    assert.equal(
+      await page.locator(".timeline .bar").count(),
+      31 * 24,
+      "by the hour, where windows are too short to be seen",
+    );
     await page.getByRole("link", { name: "3 March 2013, Sunday" }).click();
     await page.getByRole("button", { name: "Show more" }).waitFor();
     assert.equal(await page.locator("tbody tr").count(), 100);

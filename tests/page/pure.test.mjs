@@ -24,7 +24,8 @@ test("windows are said as a person would say them", () => {
     ["2013-01-10T23:00", "2013-01-11T00:00", "10 January 2013, 23:00 – 24:00"],
     ["2013-01-10T23:00", "2013-01-11T01:00", "10 Jan 2013, 23:00 – 11 Jan 2013, 01:00"],
     ["2013-01-10T14:00:00.250", "2013-01-10T14:00:09", "10 January 2013, 14:00:00.250 – 14:00:09"],
-  ]) assert.equal(time.windowWords(at(start), at(end)), said);
+  ])
+    assert.equal(time.windowWords(at(start), at(end)), said);
 });
 
 test("lengths are said in at most two units", () => {
@@ -35,7 +36,8 @@ test("lengths are said in at most two units", () => {
     [12_400, "12 seconds"],
     [10, "less than a second"],
     [-time.DAY, "less than a second"],
-  ]) assert.equal(time.lengthWords(length), said);
+  ])
+    assert.equal(time.lengthWords(length), said);
 });
 
 test("a moment needs a zone, or is a whole day, month or year", () => {
@@ -43,7 +45,8 @@ test("a moment needs a zone, or is a whole day, month or year", () => {
   assert.equal(time.moment("2013-02"), at("2013-02-01T00:00"));
   assert.equal(time.moment("2013-02-03"), at("2013-02-03T00:00"));
   assert.equal(time.moment("2013-02-03T04:00:00+01:00"), at("2013-02-03T03:00"));
-  for (const bad of ["2013-02-03T04:00:00", "yesterday", "", null, undefined]) assert.ok(Number.isNaN(time.moment(bad)), bad);
+  for (const bad of ["2013-02-03T04:00:00", "yesterday", "", null, undefined])
+    assert.ok(Number.isNaN(time.moment(bad)), bad);
 });
 
 test("routes survive what a topic may be called, and lists", () => {
@@ -56,12 +59,32 @@ test("routes survive what a topic may be called, and lists", () => {
 });
 
 const snapshot = (id, start, end, more) => ({
-  snapshot_id: id, window_start: `${start}Z`, window_end: `${end}Z`, state: "succeeded", completeness: "sealed",
-  records: 10, lost_offsets: 0, uncertain_partitions: 0, ...more,
+  snapshot_id: id,
+  window_start: `${start}Z`,
+  window_end: `${end}Z`,
+  state: "succeeded",
+  completeness: "sealed",
+  records: 10,
+  lost_offsets: 0,
+  uncertain_partitions: 0,
+  ...more,
 });
 const cover = (windows, gaps, more) =>
-  combine("t", [{ windows, gaps: gaps.map(([start, end]) => ({ window_start: `${start}Z`, window_end: `${end}Z` })), partitions: [], complete: false, ...more }], { from: 0, to: 1 });
-const days = (from, count) => Array.from({ length: count }, (_, day) => [at(from) + day * time.DAY, at(from) + (day + 1) * time.DAY]);
+  combine(
+    "t",
+    [
+      {
+        windows,
+        gaps: gaps.map(([start, end]) => ({ window_start: `${start}Z`, window_end: `${end}Z` })),
+        partitions: [],
+        complete: false,
+        ...more,
+      },
+    ],
+    { from: 0, to: 1 },
+  );
+const days = (from, count) =>
+  Array.from({ length: count }, (_, day) => [at(from) + day * time.DAY, at(from) + (day + 1) * time.DAY]);
 
 test("a day shows the worst of what it holds, and how much of it is held", () => {
   const all = cover(
@@ -73,48 +96,84 @@ test("a day shows the worst of what it holds, and how much of it is held", () =>
       snapshot("e", "2013-01-05T00:00", "2013-01-06T00:00", { state: "failed", completeness: null, records: 0 }),
       snapshot("f", "2013-01-06T00:00", "2013-01-07T00:00", { state: "failed" }),
     ],
-    [["2013-01-03T06:00", "2013-01-06T00:00"], ["2013-01-07T00:00", "2013-01-09T00:00"]],
+    [
+      ["2013-01-03T06:00", "2013-01-06T00:00"],
+      ["2013-01-07T00:00", "2013-01-09T00:00"],
+    ],
   );
   const found = cells(all, days("2013-01-01T00:00", 8), { start: at("2013-01-01T00:00"), end: at("2013-01-07T00:00") });
-  assert.deepEqual(found.map((cell) => cell.status), ["sealed", "lost", "missing", "missing", "failed", "failed", null, null]);
-  assert.deepEqual(found.map((cell) => cell.held), [1, 1, 0.25, 0, 0, 1, 0, 0]);
-  assert.deepEqual(found.map((cell) => cell.windows.length), [1, 2, 1, 0, 1, 1, 0, 0]);
+  assert.deepEqual(
+    found.map((cell) => cell.status),
+    ["sealed", "lost", "missing", "missing", "failed", "failed", null, null],
+  );
+  assert.deepEqual(
+    found.map((cell) => cell.held),
+    [1, 1, 0.25, 0, 0, 1, 0, 0],
+  );
+  assert.deepEqual(
+    found.map((cell) => cell.windows.length),
+    [1, 2, 1, 0, 1, 1, 0, 0],
+  );
 });
 
 test("what came to nothing is no news where others hold all of its time", () => {
-  const all = cover([
-    snapshot("a", "2013-01-01T00:00", "2013-01-02T00:00"),
-    snapshot("b", "2013-01-01T06:00", "2013-01-01T07:00", { state: "cancelled", completeness: null }),
-  ], []);
+  const all = cover(
+    [
+      snapshot("a", "2013-01-01T00:00", "2013-01-02T00:00"),
+      snapshot("b", "2013-01-01T06:00", "2013-01-01T07:00", { state: "cancelled", completeness: null }),
+    ],
+    [],
+  );
   assert.equal(cells(all, days("2013-01-01T00:00", 1), { start: 0, end: Infinity })[0].status, "sealed");
 });
 
 test("a long window is in every cell that it covers", () => {
-  const all = cover([snapshot("a", "2013-01-01T00:00", "2013-01-04T00:00"), snapshot("b", "2013-01-02T00:00", "2013-01-03T00:00")], []);
+  const all = cover(
+    [snapshot("a", "2013-01-01T00:00", "2013-01-04T00:00"), snapshot("b", "2013-01-02T00:00", "2013-01-03T00:00")],
+    [],
+  );
   const found = cells(all, days("2013-01-01T00:00", 4), { start: 0, end: Infinity });
-  assert.deepEqual(found.map((cell) => cell.windows.map((window) => window.id).join("")), ["a", "ab", "a", ""]);
+  assert.deepEqual(
+    found.map((cell) => cell.windows.map((window) => window.id).join("")),
+    ["a", "ab", "a", ""],
+  );
 });
 
 test("bars that overlap get rows of their own, and too many are none", () => {
-  const all = cover([
-    snapshot("a", "2013-01-01T00:00", "2013-01-02T00:00"),
-    snapshot("b", "2013-01-01T06:00", "2013-01-01T12:00"),
-    snapshot("c", "2013-01-01T12:00", "2013-01-01T18:00"),
-  ], []);
+  const all = cover(
+    [
+      snapshot("a", "2013-01-01T00:00", "2013-01-02T00:00"),
+      snapshot("b", "2013-01-01T06:00", "2013-01-01T12:00"),
+      snapshot("c", "2013-01-01T12:00", "2013-01-01T18:00"),
+    ],
+    [],
+  );
   const [cell] = cells(all, days("2013-01-01T00:00", 1), { start: 0, end: Infinity });
   const laid = lanes(cell, 10);
   assert.equal(laid.count, 2);
-  assert.deepEqual(laid.bars.map((bar) => bar.lane), [0, 1, 1]);
+  assert.deepEqual(
+    laid.bars.map((bar) => bar.lane),
+    [0, 1, 1],
+  );
   assert.equal(lanes(cell, 2), null);
 });
 
 test("spans that were asked for in halves are one coverage again", () => {
   const half = (windows, start, end, stored) => ({
-    windows, gaps: [{ window_start: `${start}Z`, window_end: `${end}Z` }], complete: true,
+    windows,
+    gaps: [{ window_start: `${start}Z`, window_end: `${end}Z` }],
+    complete: true,
     partitions: [{ stored: [{ start_offset: 0, end_offset: stored }], missing: [], lost: [] }],
   });
   const across = snapshot("a", "2013-01-01T00:00", "2013-01-03T00:00");
-  const whole = combine("t", [half([across], "2013-01-01T12:00", "2013-01-02T00:00", 3), half([across], "2013-01-02T00:00", "2013-01-02T06:00", 4)], { from: 0, to: 1 });
+  const whole = combine(
+    "t",
+    [
+      half([across], "2013-01-01T12:00", "2013-01-02T00:00", 3),
+      half([across], "2013-01-02T00:00", "2013-01-02T06:00", 4),
+    ],
+    { from: 0, to: 1 },
+  );
   assert.equal(whole.windows.length, 1);
   assert.deepEqual(whole.gaps, [{ start: at("2013-01-01T12:00"), end: at("2013-01-02T06:00") }]);
   assert.equal(whole.stored, 7);
@@ -129,12 +188,19 @@ test("a span of many windows is asked for in parts, where the windows are", () =
   assert.deepEqual(parts(from, to, facts(12_000, "2013-02-01T00:00:00Z", "2013-03-01T00:00:00Z")), whole);
   assert.deepEqual(parts(from, to, facts(90_000, "2012-01-01T00:00:00Z", "2012-03-01T00:00:00Z")), whole);
   const found = parts(from, to, facts(24_000, "2013-02-01T00:00:00Z", "2013-03-03T00:00:00Z"));
-  assert.deepEqual(found, [[from, at("2013-02-16T00:00")], [at("2013-02-16T00:00"), to]]);
+  assert.deepEqual(found, [
+    [from, at("2013-02-16T00:00")],
+    [at("2013-02-16T00:00"), to],
+  ]);
 });
 
 test("urgency follows what is left of the retention", () => {
   const topic = { retention_ms: 30 * time.DAY };
-  for (const [left, level] of [[-1, "now"], [2 * time.DAY, "soon"], [4 * time.DAY, "later"]]) {
+  for (const [left, level] of [
+    [-1, "now"],
+    [2 * time.DAY, "soon"],
+    [4 * time.DAY, "later"],
+  ]) {
     assert.equal(urgency(topic, { expires: 1000 + left }, 1000), level);
   }
   assert.equal(urgency({ retention_ms: null }, { expires: null }, 0), "safe");
@@ -150,7 +216,9 @@ test("sizes and numbers are short", () => {
 
 test("every failure of a run has words of its own", async () => {
   const { readFileSync } = await import("node:fs");
-  const kinds = [...readFileSync(`${process.env.PAGE_ROOT}/src/snapshot/failure.rs`, "utf8").matchAll(/ = "([A-Z_]+)", retryable/g)].map((match) => match[1]);
+  const kinds = [
+    ...readFileSync(`${process.env.PAGE_ROOT}/src/snapshot/failure.rs`, "utf8").matchAll(/ = "([A-Z_]+)", retryable/g),
+  ].map((match) => match[1]);
   assert.ok(kinds.length >= 8, `${kinds}`);
   for (const code of kinds) assert.notEqual(words.errorWords({ code }), "The run ended with an error.", code);
 });

@@ -10,7 +10,7 @@ const FOLDER = `${process.env.PAGE_ROOT}/docs/page`;
 /** The same picture in fewer bytes: its data packed as tightly as can be, nothing else kept. */
 function tight(png) {
   const chunks = [];
-  for (let at = 8; at < png.length; ) {
+  for (let at = 8; at < png.length;) {
     const length = png.readUInt32BE(at);
     chunks.push({ type: png.toString("latin1", at + 4, at + 8), data: png.subarray(at + 8, at + 8 + length) });
     at += length + 12;
@@ -47,22 +47,29 @@ try {
   const year = `/coverage/orders?year=${day(ODD.gap[0]).slice(0, 4)}`;
   mkdirSync(FOLDER, { recursive: true });
   const take = (name, place, options = {}, prepare = async () => {}) =>
-    withPage(strandline, async (page) => {
-      await page.show(place);
-      await page.locator("h1").waitFor();
-      await page.waitForFunction(() => !document.querySelector(".waiting"));
-      await prepare(page);
-      const picture = await page.screenshot({ fullPage: options.fullPage ?? false });
-      writeFileSync(`${FOLDER}/${name}.png`, tight(picture));
-    }, { viewport: { width: 1080, height: 680 }, timezoneId: "UTC", ...options });
-  await take("coverage", year);
-  await take("coverage-dark", `/coverage/orders?month=${day(43).slice(0, 7)}`, { colorScheme: "dark", viewport: { width: 1080, height: 960 } });
+    withPage(
+      strandline,
+      async (page) => {
+        await page.show(place);
+        await page.locator("h1").waitFor();
+        await page.waitForFunction(() => !document.querySelector(".waiting"));
+        await prepare(page);
+        const picture = await page.screenshot({ fullPage: options.fullPage ?? false });
+        writeFileSync(`${FOLDER}/${name}.png`, tight(picture));
+      },
+      { viewport: { width: 1080, height: 680 }, timezoneId: "UTC", ...options },
+    );
+  await take("coverage", year, { viewport: { width: 1080, height: 700 } });
+  await take("coverage-dark", `/coverage/orders?month=${day(43).slice(0, 7)}`, {
+    colorScheme: "dark",
+    viewport: { width: 1080, height: 1060 },
+  });
   await take("fill", `${year}&gap=${day(ODD.gap[0])}/${day(ODD.gap[0] + 1)}`, {}, async (page) => {
     await page.getByRole("button", { name: "Show what would be read" }).click();
     await page.getByText(/offsets would be read/).waitFor();
   });
   await take("snapshot", `/snapshots/${lost.id}`, { viewport: { width: 1080, height: 820 } });
-  await take("topics", "/topics", { viewport: { width: 1080, height: 520 } });
+  await take("topics", "/topics", { viewport: { width: 1080, height: 620 } });
   await take("phone", year, { viewport: { width: 375, height: 760 } });
 } finally {
   await stopAll();

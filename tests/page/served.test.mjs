@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { readFileSync, readdirSync } from "node:fs";
 import { after, before, test } from "node:test";
+import prettier from "prettier";
 import { Strandline, stopAll } from "./harness.mjs";
 
 let strandline;
@@ -43,7 +44,11 @@ test("what was seen is not sent again", async () => {
 });
 
 test("every part has its type, and HEAD is GET without a body", async () => {
-  for (const [path, type] of [["/page/app.js", "text/javascript"], ["/page/calendar.css", "text/css"], ["/page/icon.svg", "image/svg+xml"]]) {
+  for (const [path, type] of [
+    ["/page/app.js", "text/javascript"],
+    ["/page/calendar.css", "text/css"],
+    ["/page/icon.svg", "image/svg+xml"],
+  ]) {
     const response = await ask(path, {}, "HEAD");
     assert.equal(response.status, 200, path);
     assert.ok(response.headers.get("content-type").startsWith(type), path);
@@ -80,6 +85,21 @@ test("page/vendor is the library that the lock file names", () => {
   const [ours, theirs] = [`${process.env.PAGE_ROOT}/page/vendor`, `${process.env.PAGE_STATE}/vendor`];
   assert.deepEqual(readdirSync(ours).sort(), readdirSync(theirs).sort());
   for (const name of readdirSync(theirs)) {
-    assert.equal(readFileSync(`${ours}/${name}`, "utf8"), readFileSync(`${theirs}/${name}`, "utf8"), `${name}: scripts/test-page.sh --vendor`);
+    assert.equal(
+      readFileSync(`${ours}/${name}`, "utf8"),
+      readFileSync(`${theirs}/${name}`, "utf8"),
+      `${name}: scripts/test-page.sh --vendor`,
+    );
+  }
+});
+
+test("the sources are formatted", async () => {
+  const root = process.env.PAGE_ROOT;
+  const options = JSON.parse(readFileSync(`${root}/tests/page/prettier.json`, "utf8"));
+  for (const folder of ["page", "tests/page"]) {
+    for (const name of readdirSync(`${root}/${folder}`).filter((one) => /\.(js|mjs|html)$/.test(one))) {
+      const filepath = `${root}/${folder}/${name}`;
+      assert.ok(await prettier.check(readFileSync(filepath, "utf8"), { ...options, filepath }), `${folder}/${name}`);
+    }
   }
 });

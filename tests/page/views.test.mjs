@@ -10,7 +10,10 @@ let strandline;
 let world;
 const day = (number) => new Date(world.day(number)).toISOString().slice(0, 10);
 const month = (number) => day(number).slice(0, 7);
-const inWords = (number) => new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "long", year: "numeric", timeZone: "UTC" }).format(world.day(number));
+const inWords = (number) =>
+  new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "long", year: "numeric", timeZone: "UTC" }).format(
+    world.day(number),
+  );
 /** The calendar of the year that a day is in; the world may lie across two. */
 const calendar = (number) => `/coverage/orders?year=${day(number).slice(0, 4)}`;
 const cell = (page, number) => page.locator(`a[data-at="${world.day(number)}"]`);
@@ -57,27 +60,40 @@ async function show(page, place) {
 
 for (const scheme of ["light", "dark"]) {
   test(`every view is accessible and fits a screen and a phone, ${scheme}`, async () => {
-    await withPage(strandline, async (page) => {
-      for (const [name, place] of Object.entries(await places())) {
-        await show(page, place);
-        for (const [width, height] of [[1280, 860], [360, 740]]) {
-          await page.setViewportSize({ width, height });
-          const { nodes, overflow } = await measure(page);
-          assert.ok(overflow <= 0, `${name} is ${overflow} too wide for ${width}`);
-          assert.ok(nodes < 3000, `${name} has ${nodes} elements`);
-          await checkAccess(page, `${name}, ${scheme}, ${width}`);
+    await withPage(
+      strandline,
+      async (page) => {
+        for (const [name, place] of Object.entries(await places())) {
+          await show(page, place);
+          for (const [width, height] of [
+            [1280, 860],
+            [360, 740],
+          ]) {
+            await page.setViewportSize({ width, height });
+            const { nodes, overflow } = await measure(page);
+            assert.ok(overflow <= 0, `${name} is ${overflow} too wide for ${width}`);
+            assert.ok(nodes < 3000, `${name} has ${nodes} elements`);
+            await checkAccess(page, `${name}, ${scheme}, ${width}`);
+          }
+          assert.equal(await page.locator("h1").count(), 1, name);
+          assert.match(await page.title(), / · Strandline$/, name);
         }
-        assert.equal(await page.locator("h1").count(), 1, name);
-        assert.match(await page.title(), / · Strandline$/, name);
-      }
-    }, { colorScheme: scheme, expect: NOT_FOUND });
+      },
+      { colorScheme: scheme, expect: NOT_FOUND },
+    );
   });
 }
 
 test("the calendar tells states apart by shape and word, not by colour alone", async () => {
   await withPage(strandline, async (page) => {
     const seen = new Map();
-    for (const [number, status] of [[1, "sealed"], [ODD.lost, "lost"], [ODD.failed, "failed"], [ODD.gap[0], "missing"], [44, "provisional"]]) {
+    for (const [number, status] of [
+      [1, "sealed"],
+      [ODD.lost, "lost"],
+      [ODD.failed, "failed"],
+      [ODD.gap[0], "missing"],
+      [44, "provisional"],
+    ]) {
       await show(page, calendar(number));
       const label = await cell(page, number).getAttribute("aria-label");
       const word = { lost: "partial loss" }[status] ?? status;
@@ -104,11 +120,22 @@ test("from the year to the hour to the snapshot, and back again", async () => {
     await page.getByRole("link", { name: "14:00 – 15:00", exact: true }).click();
     await heading(page, new RegExp(`${inWords(ODD.hourly)}, 14:00 – 15:00`));
     assert.match(await page.title(), /^orders, .* 14:00 – 15:00 · Strandline$/);
-    assert.equal(await page.evaluate(() => document.activeElement.tagName), "H1", "a new view is read from its heading on");
+    assert.equal(
+      await page.evaluate(() => document.activeElement.tagName),
+      "H1",
+      "a new view is read from its heading on",
+    );
     await page.goBack();
     await page.getByRole("heading", { level: 2, name: inWords(ODD.hourly) }).waitFor();
-    await page.getByRole("navigation", { name: "Time" }).getByRole("link", { name: new RegExp(`^\\w+ ${day(ODD.hourly).slice(0, 4)}$`) }).click();
-    await page.getByRole("link", { name: `${inWords(1)}`, exact: true }).or(page.getByRole("grid", { name: "Windows by day" })).first().waitFor();
+    await page
+      .getByRole("navigation", { name: "Time" })
+      .getByRole("link", { name: new RegExp(`^\\w+ ${day(ODD.hourly).slice(0, 4)}$`) })
+      .click();
+    await page
+      .getByRole("link", { name: `${inWords(1)}`, exact: true })
+      .or(page.getByRole("grid", { name: "Windows by day" }))
+      .first()
+      .waitFor();
     await page.goBack();
     await page.goBack();
     await cell(page, 1).click();
@@ -122,16 +149,22 @@ test("the calendar needs no mouse", async () => {
   await withPage(strandline, async (page) => {
     await show(page, calendar(2));
     await cell(page, 2).focus();
-    const at = async (number) => assert.ok((await focused(page)).startsWith(inWords(number)), `${await focused(page)} is not ${inWords(number)}`);
+    const at = async (number) =>
+      assert.ok((await focused(page)).startsWith(inWords(number)), `${await focused(page)} is not ${inWords(number)}`);
     await at(2);
     const sameYear = (number) => day(number).slice(0, 4) === day(2).slice(0, 4);
-    for (const [key, number] of [["ArrowRight", 3], ["ArrowDown", 10], ["ArrowLeft", 9], ["ArrowUp", 2]]) {
+    for (const [key, number] of [
+      ["ArrowRight", 3],
+      ["ArrowDown", 10],
+      ["ArrowLeft", 9],
+      ["ArrowUp", 2],
+    ]) {
       if (!sameYear(number)) continue;
       await page.keyboard.press(key);
       await at(number);
     }
     const tip = page.locator(".tip");
-    assert.equal(await tip.innerText(), (await cell(page, 2).getAttribute("data-tip")));
+    assert.equal(await tip.innerText(), await cell(page, 2).getAttribute("data-tip"));
     await page.keyboard.press("Escape");
     await tip.waitFor({ state: "detached" });
     assert.equal(await page.locator(".year a[tabindex='0']").count(), 1, "one stop for the tab key");
@@ -155,7 +188,11 @@ test("a gap is filled with the keyboard alone: the request, a dry run, the snaps
     await page.keyboard.press("Enter");
     const sheet = page.getByRole("dialog", { name: "Fill a gap of orders" });
     await sheet.waitFor();
-    const body = { topic: "orders", window_start: `${day(number)}T00:00:00.000Z`, window_end: `${day(number + 1)}T00:00:00.000Z` };
+    const body = {
+      topic: "orders",
+      window_start: `${day(number)}T00:00:00.000Z`,
+      window_end: `${day(number + 1)}T00:00:00.000Z`,
+    };
     assert.ok((await sheet.locator(".command code").innerText()).includes(JSON.stringify(body)));
     const take = sheet.getByRole("button", { name: "Take the snapshot" });
     assert.ok(await take.isDisabled(), "a look comes first");
@@ -164,8 +201,12 @@ test("a gap is filled with the keyboard alone: the request, a dry run, the snaps
     const plan = await sheet.getByText(/offsets would be read/).innerText();
     const wanted = Number(plan.match(/^([\d,]+) offsets/)[1].replaceAll(",", ""));
     assert.ok(wanted > 50, plan);
-    assert.equal(page.requests.filter((request) => request.method() === "POST").length, 1, "a dry run, and nothing else");
-    assert.deepEqual((await snapshotOf(number)), undefined, "nothing is made by it");
+    assert.equal(
+      page.requests.filter((request) => request.method() === "POST").length,
+      1,
+      "a dry run, and nothing else",
+    );
+    assert.deepEqual(await snapshotOf(number), undefined, "nothing is made by it");
     await take.focus();
     await page.keyboard.press("Enter");
     await sheet.getByText("Asked for.").waitFor();
@@ -173,7 +214,9 @@ test("a gap is filled with the keyboard alone: the request, a dry run, the snaps
     assert.deepEqual(last.postDataJSON(), body);
     await page.keyboard.press("Escape");
     await sheet.waitFor({ state: "detached" });
-    await until("the calendar shows it", async () => (await cell(page, number).getAttribute("aria-label")).includes("sealed"));
+    await until("the calendar shows it", async () =>
+      (await cell(page, number).getAttribute("aria-label")).includes("sealed"),
+    );
     assert.equal((await snapshotOf(number)).result.records, wanted);
   });
 });
@@ -185,7 +228,10 @@ test("a gap is filled whole, an hour each", async () => {
     await page.getByRole("radio", { name: "one an hour" }).check();
     assert.equal((await page.locator(".command code").innerText()).split("curl --fail").length - 1, 3);
     await page.getByRole("button", { name: "Show what would be read" }).click();
-    await page.getByText(/would be read/).first().waitFor();
+    await page
+      .getByText(/would be read/)
+      .first()
+      .waitFor();
     await page.getByRole("button", { name: "Take 3 snapshots" }).click();
     await page.getByText("3 snapshots asked for.").waitFor();
     await page.getByRole("button", { name: "Close" }).click();
@@ -281,7 +327,10 @@ test("topics whose events will be gone come first, and say when", async () => {
     assert.deepEqual(names, ["sensors", "invoices", "flights", "orders"]);
     await page.getByText("1 topic at risk:").waitFor();
     const rows = page.locator("tbody tr");
-    assert.match(await rows.nth(0).innerText(), /564 offsets[^]*(expires from .* in .*minutes|may be removed at any moment)[^]*2 days/);
+    assert.match(
+      await rows.nth(0).innerText(),
+      /564 offsets[^]*(expires from .* in .*minutes|may be removed at any moment)[^]*2 days/,
+    );
     assert.match(await rows.nth(1).innerText(), /48 offsets[^]*safe until .* for 27 days[^]*30 days/);
     assert.match(await rows.nth(3).innerText(), /nothing expires[^]*snapshots[^]*for good/);
     await page.getByRole("link", { name: "Take a snapshot of sensors" }).click();
@@ -315,7 +364,9 @@ test("the list is filtered, paged and kept up to date, and its address says so",
     await page.getByLabel("Windows from, UTC").fill("2013-01-20");
     await page.keyboard.press("Enter");
     await page.getByText("No snapshot is like that.").waitFor();
-    await strandline.take("flights", Date.parse("2013-01-20T00:00:00Z"), Date.parse("2013-01-21T00:00:00Z"), { labels: { team: "night: watch" } });
+    await strandline.take("flights", Date.parse("2013-01-20T00:00:00Z"), Date.parse("2013-01-21T00:00:00Z"), {
+      labels: { team: "night: watch" },
+    });
     await until("it is there by itself", async () => (await rows.count()) === 1);
     await rows.first().getByRole("link").click();
     await page.getByRole("link", { name: "team: night: watch" }).click();
