@@ -38,11 +38,7 @@ const CSS: &str = "text/css; charset=utf-8";
 
 macro_rules! assets {
     ($($name:literal $content_type:expr,)+) => {
-        [$((
-            $name,
-            $content_type,
-            include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/page/", $name)),
-        )),+]
+        [$(($name, $content_type, include_str!(concat!("../../page/", $name)))),+]
     };
 }
 
