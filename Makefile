@@ -1,6 +1,6 @@
 # Strandline: `make` lists the targets. The work is done by scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help install build test test-s3 test-clients test-airflow test-observability chaos lint fmt openapi dashboards bench bench-api demo down clean-demo services-up services-down
+.PHONY: help install build test test-s3 test-clients test-airflow test-observability test-page chaos lint fmt openapi dashboards bench bench-api demo down clean-demo services-up services-down
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1 - \2/p' Makefile | awk -F' - ' '{ printf "%-22s %s\n", $$1, $$2 }'
@@ -28,6 +28,9 @@ test-airflow: ## the DAGs and the provider of airflow/ in a real Airflow; ARGS=.
 
 test-observability: ## Prometheus, exporters, dashboards and alerts, with a real Airflow; ARGS=... goes to pytest
 	@scripts/test-observability.sh $(ARGS)
+
+test-page: ## the page at / in a real Chromium; ARGS=... names tests
+	@scripts/test-page.sh $(ARGS)
 
 bench: ## what a window costs, beside kcat and Python, into target/bench/window.json
 	@scripts/bench.sh $(ARGS)

@@ -8,6 +8,7 @@
 #   scripts/install.sh --clients also what clients in other languages are made with
 #   scripts/install.sh --python  also Python with venv, for the tests with Airflow
 #   scripts/install.sh --observability   also Go, Python and Node.js, for the tests of what watches Strandline
+#   scripts/install.sh --page    also Chromium and Node.js, for the tests of the page
 #
 # Does nothing, and quickly, when nothing is missing. Elsewhere it prints what to
 # install and exits with 1. Rust itself is never installed, only asked for.
@@ -15,7 +16,7 @@
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 case ${1:-} in
-  '' | --check | --go | --bench | --clients | --python | --observability) ;;
+  '' | --check | --go | --bench | --clients | --python | --observability | --page) ;;
   *) usage "${BASH_SOURCE[0]}"; exit 2 ;;
 esac
 
@@ -70,6 +71,11 @@ find_missing() { # the script's option
     has_node && have npm || need "Node.js 20 or newer, with npm (for a client in TypeScript)" nodejs npm
     has_venv || need "Python 3 with venv (for clients in Python)" python3 python3-venv
   fi
+  if [ "$1" = --page ]; then
+    has_node && have npm || need "Node.js 20 or newer, with npm (drives the browser)" nodejs npm
+    find_chromium >/dev/null || need "Chromium (shows the page)" chromium
+    has_inter || need "the typeface Inter (for the same page on every machine)" fonts-inter
+  fi
   [ "$1" != --bench ] || have kcat || need "kcat (reads topics, to compare with)" kcat
   [ "$1" != --bench ] || has_venv || need "Python 3 with venv (runs benchmarks)" python3 python3-venv
   [ "$1" != --python ] || has_venv || need "Python 3 with venv (runs Airflow)" python3 python3-venv
@@ -82,6 +88,8 @@ has_library() {
 }
 
 has_node() { have node && node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)'; }
+
+has_inter() { ! have apt-get || [ -d /usr/share/doc/fonts-inter ]; }
 
 has_venv() { have python3 && python3 -c 'import ensurepip, venv' 2>/dev/null; }
 

@@ -146,6 +146,9 @@ find_postgres() {
   echo "$bin"
 }
 
+# find_chromium: the browser that the page is tested with.
+find_chromium() { command -v "${CHROMIUM:-chromium}" || command -v chromium-browser; }
+
 # find_go MINOR NEWER: sets GO to one of version 1.MINOR or later; where there is only an
 # earlier one, that fetches NEWER. Modules and objects go to the folders of the environment.
 find_go() {

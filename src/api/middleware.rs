@@ -83,7 +83,9 @@ const PROBES: &[&str] = &["/livez", "/readyz", "/metrics"];
 
 /// What needs no token. All else does, also what there is not.
 fn is_public(path: &str) -> bool {
-    matches!(path, "/livez" | "/readyz" | "/openapi.json" | "/docs") || path.starts_with("/docs/")
+    matches!(path, "/" | "/livez" | "/readyz" | "/openapi.json" | "/docs")
+        || path.starts_with("/docs/")
+        || path.starts_with("/page/")
 }
 
 /// Lets a request in, or says why not. A replica that stops takes nothing new, a page of

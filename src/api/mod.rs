@@ -4,7 +4,7 @@
 //! `auth` finds out who calls, by what `credentials` reads, and `rate` how often. `body` and
 //! `params` read what callers send, `views` and `problem` are what they get, `document` tells of both,
 //! `snapshots`, `details`, `events`, `topics`, `coverage` and `system` are the resources, `wait` holds answers
-//! back, `middleware` is what every request goes through, `site`
+//! back, `page` is the page for people, `middleware` is what every request goes through, `site`
 //! what it knows of browsers.
 
 mod auth;
@@ -20,6 +20,7 @@ mod fuzz;
 mod kafka;
 mod middleware;
 mod outcome;
+mod page;
 mod params;
 mod plan;
 mod problem;
@@ -134,6 +135,8 @@ pub fn application() -> (
         .split_for_parts();
     let app = app
         .service(docs::get_docs_asset)
+        .service(page::get_page)
+        .service(page::get_page_asset)
         .wrap(from_fn(middleware::around))
         // Outermost: what follows sees one spelling of each path. No redirect, ever.
         .wrap(NormalizePath::new(TrailingSlash::Trim));
@@ -163,6 +166,9 @@ fn pretty(document: &serde_json::Value) -> String {
 
 /// The methods of a path, as an `Allow` header lists them; `None` if there is no such path.
 fn allowed_methods(path: &str) -> Option<String> {
+    if page::is_at(path) {
+        return Some("GET, HEAD".to_owned());
+    }
     let matches = |template: &str| {
         let (template, path) = (template.split('/'), path.split('/'));
         template.clone().count() == path.clone().count()

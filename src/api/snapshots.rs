@@ -203,14 +203,18 @@ pub(super) async fn get_snapshot(
     let row = row.ok_or_else(|| not_found(id))?;
     let document = Snapshot::from(&row);
     let tag = entity_tag(&document);
-    let seen = request.headers().get_all(header::IF_NONE_MATCH).any(|value| {
-        let mut tags = value.to_str().unwrap_or_default().split(',');
-        tags.any(|one| one.trim().trim_start_matches("W/") == tag || one.trim() == "*")
-    });
-    if seen {
+    if was_seen(&request, &tag) {
         return Ok(HttpResponse::NotModified().insert_header((header::ETAG, tag)).finish());
     }
     Ok(json(HttpResponse::Ok().insert_header((header::ETAG, tag)), &document))
+}
+
+/// Whether the caller has what this tag stands for.
+pub(super) fn was_seen(request: &HttpRequest, tag: &str) -> bool {
+    request.headers().get_all(header::IF_NONE_MATCH).any(|value| {
+        let mut tags = value.to_str().unwrap_or_default().split(',');
+        tags.any(|one| one.trim().trim_start_matches("W/") == tag || one.trim() == "*")
+    })
 }
 
 fn entity_tag(document: &Snapshot) -> String {

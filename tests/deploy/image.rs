@@ -68,7 +68,7 @@ fn the_context_is_what_the_build_reads() {
     for name in &let_in {
         assert!(path(name).exists(), "{name} is not there");
     }
-    for needed in ["Cargo.toml", "Cargo.lock", "build.rs", "src", "migrations"] {
+    for needed in ["Cargo.toml", "Cargo.lock", "build.rs", "src", "migrations", "page"] {
         assert!(let_in.contains(&needed), "{needed} does not get into the image");
     }
     // Cargo looks for a target without a path, also one that it does not build.

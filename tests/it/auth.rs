@@ -32,7 +32,7 @@ async fn the_first_token_closes_the_door() {
         assert_eq!(problem["code"], "UNAUTHENTICATED");
         assert!(problem["detail"].as_str().expect("text").contains("Bearer TOKEN"), "{problem}");
     }
-    for path in ["/livez", "/readyz", "/openapi.json", "/docs"] {
+    for path in ["/", "/page/app.js", "/livez", "/readyz", "/openapi.json", "/docs"] {
         assert_eq!(get(&app, path).send().await.expect("an answer").status(), 200, "{path}");
     }
     for path in ["/v1/snapshots", "/metrics"] {

@@ -1,0 +1,224 @@
+// What the page computes, without a browser: time, routes, coverage.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+const module = (name) => import(`${process.env.PAGE_ROOT}/page/${name}`);
+// The modules ask the browser for these when they are loaded.
+globalThis.location ??= { hash: "" };
+globalThis.document ??= {};
+const time = await module("time.js");
+const { read, to } = await module("route.js");
+const { cells, combine, lanes, parts } = await module("cover.js");
+const { urgency } = await module("risk.js");
+const words = await module("words.js");
+
+const at = (text) => Date.parse(`${text}Z`);
+
+test("windows are said as a person would say them", () => {
+  for (const [start, end, said] of [
+    ["2013-01-10T00:00", "2013-01-11T00:00", "10 January 2013"],
+    ["2013-01-01T00:00", "2013-02-01T00:00", "January 2013"],
+    ["2013-01-10T00:00", "2013-01-12T00:00", "10 Jan 2013 – 11 Jan 2013"],
+    ["2013-01-10T14:00", "2013-01-10T15:00", "10 January 2013, 14:00 – 15:00"],
+    ["2013-01-10T23:00", "2013-01-11T00:00", "10 January 2013, 23:00 – 24:00"],
+    ["2013-01-10T23:00", "2013-01-11T01:00", "10 Jan 2013, 23:00 – 11 Jan 2013, 01:00"],
+    ["2013-01-10T14:00:00.250", "2013-01-10T14:00:09", "10 January 2013, 14:00:00.250 – 14:00:09"],
+  ])
+    assert.equal(time.windowWords(at(start), at(end)), said);
+});
+
+test("lengths are said in at most two units", () => {
+  for (const [length, said] of [
+    [7 * time.DAY, "7 days"],
+    [time.DAY + 3 * time.HOUR + 20 * time.MINUTE, "1 day 3 hours"],
+    [time.DAY + time.MINUTE, "1 day"],
+    [12_400, "12 seconds"],
+    [10, "less than a second"],
+    [-time.DAY, "less than a second"],
+  ])
+    assert.equal(time.lengthWords(length), said);
+});
+
+test("a moment needs a zone, or is a whole day, month or year", () => {
+  assert.equal(time.moment("2013"), at("2013-01-01T00:00"));
+  assert.equal(time.moment("2013-02"), at("2013-02-01T00:00"));
+  assert.equal(time.moment("2013-02-03"), at("2013-02-03T00:00"));
+  assert.equal(time.moment("2013-02-03T04:00:00+01:00"), at("2013-02-03T03:00"));
+  for (const bad of ["2013-02-03T04:00:00", "yesterday", "", null, undefined])
+    assert.ok(Number.isNaN(time.moment(bad)), bad);
+});
+
+test("routes survive what a topic may be called, and lists", () => {
+  const link = to(["coverage", "a.b_c-d"], { gap: "2013-01-01T00:00:00Z/2013-01-02T00:00:00Z", none: null, empty: "" });
+  assert.equal(link, "#/coverage/a.b_c-d?gap=2013-01-01T00:00:00Z/2013-01-02T00:00:00Z");
+  const { path, query } = read(to(["snapshots"], { label: ["a:b&c=d", "e: f/ü"], state: [] }));
+  assert.deepEqual(path, ["snapshots"]);
+  assert.deepEqual(query.getAll("label"), ["a:b&c=d", "e: f/ü"]);
+  assert.deepEqual(read("#/coverage/100%").path, ["coverage", "100%"]);
+});
+
+const snapshot = (id, start, end, more) => ({
+  snapshot_id: id,
+  window_start: `${start}Z`,
+  window_end: `${end}Z`,
+  state: "succeeded",
+  completeness: "sealed",
+  records: 10,
+  lost_offsets: 0,
+  uncertain_partitions: 0,
+  ...more,
+});
+const cover = (windows, gaps, more) =>
+  combine(
+    "t",
+    [
+      {
+        windows,
+        gaps: gaps.map(([start, end]) => ({ window_start: `${start}Z`, window_end: `${end}Z` })),
+        partitions: [],
+        complete: false,
+        ...more,
+      },
+    ],
+    { from: 0, to: 1 },
+  );
+const days = (from, count) =>
+  Array.from({ length: count }, (_, day) => [at(from) + day * time.DAY, at(from) + (day + 1) * time.DAY]);
+
+test("a day shows the worst of what it holds, and how much of it is held", () => {
+  const all = cover(
+    [
+      snapshot("a", "2013-01-01T00:00", "2013-01-02T00:00"),
+      snapshot("b", "2013-01-02T00:00", "2013-01-02T12:00", { lost_offsets: 3 }),
+      snapshot("c", "2013-01-02T12:00", "2013-01-03T00:00", { completeness: "settled" }),
+      snapshot("d", "2013-01-03T00:00", "2013-01-03T06:00", { completeness: "provisional" }),
+      snapshot("e", "2013-01-05T00:00", "2013-01-06T00:00", { state: "failed", completeness: null, records: 0 }),
+      snapshot("f", "2013-01-06T00:00", "2013-01-07T00:00", { state: "failed" }),
+    ],
+    [
+      ["2013-01-03T06:00", "2013-01-06T00:00"],
+      ["2013-01-07T00:00", "2013-01-09T00:00"],
+    ],
+  );
+  const found = cells(all, days("2013-01-01T00:00", 8), { start: at("2013-01-01T00:00"), end: at("2013-01-07T00:00") });
+  assert.deepEqual(
+    found.map((cell) => cell.status),
+    ["sealed", "lost", "missing", "missing", "failed", "failed", null, null],
+  );
+  assert.deepEqual(
+    found.map((cell) => cell.held),
+    [1, 1, 0.25, 0, 0, 1, 0, 0],
+  );
+  assert.deepEqual(
+    found.map((cell) => cell.windows.length),
+    [1, 2, 1, 0, 1, 1, 0, 0],
+  );
+});
+
+test("what came to nothing is no news where others hold all of its time", () => {
+  const all = cover(
+    [
+      snapshot("a", "2013-01-01T00:00", "2013-01-02T00:00"),
+      snapshot("b", "2013-01-01T06:00", "2013-01-01T07:00", { state: "cancelled", completeness: null }),
+    ],
+    [],
+  );
+  assert.equal(cells(all, days("2013-01-01T00:00", 1), { start: 0, end: Infinity })[0].status, "sealed");
+});
+
+test("a long window is in every cell that it covers", () => {
+  const all = cover(
+    [snapshot("a", "2013-01-01T00:00", "2013-01-04T00:00"), snapshot("b", "2013-01-02T00:00", "2013-01-03T00:00")],
+    [],
+  );
+  const found = cells(all, days("2013-01-01T00:00", 4), { start: 0, end: Infinity });
+  assert.deepEqual(
+    found.map((cell) => cell.windows.map((window) => window.id).join("")),
+    ["a", "ab", "a", ""],
+  );
+});
+
+test("bars that overlap get rows of their own, and too many are none", () => {
+  const all = cover(
+    [
+      snapshot("a", "2013-01-01T00:00", "2013-01-02T00:00"),
+      snapshot("b", "2013-01-01T06:00", "2013-01-01T12:00"),
+      snapshot("c", "2013-01-01T12:00", "2013-01-01T18:00"),
+    ],
+    [],
+  );
+  const [cell] = cells(all, days("2013-01-01T00:00", 1), { start: 0, end: Infinity });
+  const laid = lanes(cell, 10);
+  assert.equal(laid.count, 2);
+  assert.deepEqual(
+    laid.bars.map((bar) => bar.lane),
+    [0, 1, 1],
+  );
+  assert.equal(lanes(cell, 2), null);
+});
+
+test("spans that were asked for in halves are one coverage again", () => {
+  const half = (windows, start, end, stored) => ({
+    windows,
+    gaps: [{ window_start: `${start}Z`, window_end: `${end}Z` }],
+    complete: true,
+    partitions: [{ stored: [{ start_offset: 0, end_offset: stored }], missing: [], lost: [] }],
+  });
+  const across = snapshot("a", "2013-01-01T00:00", "2013-01-03T00:00");
+  const whole = combine(
+    "t",
+    [
+      half([across], "2013-01-01T12:00", "2013-01-02T00:00", 3),
+      half([across], "2013-01-02T00:00", "2013-01-02T06:00", 4),
+    ],
+    { from: 0, to: 1 },
+  );
+  assert.equal(whole.windows.length, 1);
+  assert.deepEqual(whole.gaps, [{ start: at("2013-01-01T12:00"), end: at("2013-01-02T06:00") }]);
+  assert.equal(whole.stored, 7);
+});
+
+test("a span of many windows is asked for in parts, where the windows are", () => {
+  const [from, to] = [at("2013-01-01T00:00"), at("2014-01-01T00:00")];
+  const facts = (snapshots, start, end) => ({ snapshots, oldest_window_start: start, newest_window_end: end });
+  const whole = [[from, to]];
+  assert.deepEqual(parts(from, to, undefined), whole);
+  assert.deepEqual(parts(from, to, facts(0, null, null)), whole);
+  assert.deepEqual(parts(from, to, facts(12_000, "2013-02-01T00:00:00Z", "2013-03-01T00:00:00Z")), whole);
+  assert.deepEqual(parts(from, to, facts(90_000, "2012-01-01T00:00:00Z", "2012-03-01T00:00:00Z")), whole);
+  const found = parts(from, to, facts(24_000, "2013-02-01T00:00:00Z", "2013-03-03T00:00:00Z"));
+  assert.deepEqual(found, [
+    [from, at("2013-02-16T00:00")],
+    [at("2013-02-16T00:00"), to],
+  ]);
+});
+
+test("urgency follows what is left of the retention", () => {
+  const topic = { retention_ms: 30 * time.DAY };
+  for (const [left, level] of [
+    [-1, "now"],
+    [2 * time.DAY, "soon"],
+    [4 * time.DAY, "later"],
+  ]) {
+    assert.equal(urgency(topic, { expires: 1000 + left }, 1000), level);
+  }
+  assert.equal(urgency({ retention_ms: null }, { expires: null }, 0), "safe");
+  assert.equal(urgency({ retention_ms: 2 * time.HOUR }, { expires: 1.5 * time.HOUR }, 0), "later");
+});
+
+test("sizes and numbers are short", () => {
+  assert.deepEqual([0, 999, 1500, 26_204, 5e9].map(words.bytes), ["0 B", "999 B", "1.5 kB", "26 kB", "5.0 GB"]);
+  assert.equal(words.count(1, "file"), "1 file");
+  assert.equal(words.count(27_004, "event"), "27,004 events");
+  assert.equal(words.percent(0.999), "99 %");
+});
+
+test("every failure of a run has words of its own", async () => {
+  const { readFileSync } = await import("node:fs");
+  const kinds = [
+    ...readFileSync(`${process.env.PAGE_ROOT}/src/snapshot/failure.rs`, "utf8").matchAll(/ = "([A-Z_]+)", retryable/g),
+  ].map((match) => match[1]);
+  assert.ok(kinds.length >= 8, `${kinds}`);
+  for (const code of kinds) assert.notEqual(words.errorWords({ code }), "The run ended with an error.", code);
+});
