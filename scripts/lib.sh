@@ -93,6 +93,18 @@ stop_process() {
   rm -f "$1"
 }
 
+# end_session NOTE: kills all processes of the session whose leader's pid is in this file. Pids are
+# used again: a leader that is younger than the note is somebody else's.
+end_session() {
+  local leader age pid
+  leader=$(cat "$1")
+  age=$(ps -o etimes= -p "$leader" 2>/dev/null | tr -d ' ')
+  [ -z "$age" ] || [ $(($(date +%s) - age)) -le $(($(stat -c %Y "$1") + 1)) ] || return 0
+  for pid in $(ps -e -o pid=,sid= | awk -v leader="$leader" '$2 == leader { print $1 }'); do
+    kill -9 "$pid" 2>/dev/null || true
+  done
+}
+
 # --- ports -----------------------------------------------------------------------
 
 # port_free PORT: nobody listens on it on the loopback address.

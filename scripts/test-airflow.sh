@@ -39,19 +39,11 @@ cleanup() {
   fi
   # What the tests could not stop themselves. Each leads a session of its own.
   for note in "$WORK"/state/pids/*; do
-    [ ! -e "$note" ] || end_session "$(cat "$note")"
+    [ ! -e "$note" ] || end_session "$note"
   done
   [ $SERVICES_OURS = 0 ] || scripts/services.sh down || true
   SERVICES_OURS=0
   if [ $STATUS = 0 ] || [ "${CI:-}" != "" ]; then rm -rf "$WORK"; else echo "logs: $WORK/state" >&2; fi
-}
-
-# end_session LEADER: all processes of a session.
-end_session() {
-  local pid
-  for pid in $(ps -e -o pid=,sid= | awk -v leader="$1" '$2 == leader { print $1 }'); do
-    kill -9 "$pid" 2>/dev/null || true
-  done
 }
 
 # step NAME COMMAND ARGS: in a process group of its own, so that a signal to this script ends it.

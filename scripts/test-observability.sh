@@ -37,7 +37,7 @@ cleanup() {
   fi
   # What the tests could not stop themselves. Each leads a session of its own.
   for note in "$WORK"/state/*/pids/*; do
-    [ ! -e "$note" ] || end_session "$(cat "$note")"
+    [ ! -e "$note" ] || end_session "$note"
   done
   for folder in "$WORK"/state/*/; do
     [ ! -d "$folder/kafka" ] || KAFKA_DATA=$folder/kafka scripts/kafka.sh wipe || true
@@ -45,14 +45,6 @@ cleanup() {
     [ ! -d "$folder/minio" ] || MINIO_DATA=$folder/minio scripts/minio.sh wipe || true
   done
   if [ $STATUS = 0 ] || [ "${CI:-}" != "" ]; then rm -rf "$WORK"; else echo "logs: $WORK/state" >&2; fi
-}
-
-# end_session LEADER: all processes of a session.
-end_session() {
-  local pid
-  for pid in $(ps -e -o pid=,sid= | awk -v leader="$1" '$2 == leader { print $1 }'); do
-    kill -9 "$pid" 2>/dev/null || true
-  done
 }
 
 # step NAME COMMAND ARGS: in a process group of its own, so that a signal to this script ends it.

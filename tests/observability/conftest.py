@@ -50,12 +50,15 @@ def busy(stack: Stack) -> Iterator[Busy]:
         with load.running():
             work.begin()
             load.lose("forgetful")
-            _interrupt(stack)
             work.until_done()
-            time.sleep(max(0.0, began + SECONDS - time.time()))
+            # Not before: a task of an example DAG that fails is tried again after five minutes.
+            _interrupt(stack)
+            time.sleep(max(20.0, began + SECONDS - time.time()))
             # Two rounds of scraping, so that the end is in it.
             time.sleep(5)
             end = time.time()
+        for replica in stack.strandline.replicas:
+            assert replica.process.runs(), (replica.process.code(), replica.process.tail())
         yield Busy(stack, start, end)
     finally:
         airflow.stop()

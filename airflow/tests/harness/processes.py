@@ -65,6 +65,10 @@ class Process:
         """Whether it has been started and has not ended by itself."""
         return self._child is not None and self._child.poll() is None
 
+    def code(self) -> int | None:
+        """How it ended by itself, a negative signal perhaps; nothing while it runs."""
+        return self._child.poll() if self._child is not None else None
+
     def pid(self) -> int:
         """Its pid, which is its session's id."""
         assert self._child is not None

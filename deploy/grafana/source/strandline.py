@@ -344,9 +344,9 @@ TOPICS = Row(
             [Query("max by (topic) (strandline_topic_unsealed_snapshots{$sel})", "{{topic}}")],
             stacked=True,
         ),
-        Bars(
+        Lines(
             "How soon does retention take what is not stored?",
-            "By topic: until the oldest window whose run is queued, under way or failed begins to be older than the topic keeps events. Below zero events may be gone. Nothing, if all is stored.",
+            "By topic: until the oldest window whose run is queued, under way or failed begins to be older than the topic keeps events. Below zero events may be gone. No line: all is stored.",
             "s",
             [
                 Query(
@@ -356,8 +356,9 @@ TOPICS = Row(
                     "{{topic}}",
                 )
             ],
-            thresholds=[(3600, YELLOW), (6 * 3600, GREEN)],
+            thresholds=[(0, YELLOW), (3600, GREEN)],
             low=None,
+            marked=True,
         ),
     ],
 )
