@@ -30,8 +30,8 @@ const GATHER: Duration = Duration::from_secs(1);
 const EXPORT_WITHIN: Duration = Duration::from_secs(10);
 const FLUSH_WITHIN: Duration = Duration::from_secs(3);
 
-/// What is told of a span (numbers only where they were recorded as `i64`): by these names of ours, under those names. All else stays here: what
-/// callers have written and what events hold is no collector's business.
+/// What is told of a span: what has one of our names on the left, under the name on the right. All
+/// else stays here: what callers have written and what events hold is no collector's business.
 const ATTRIBUTES: &[(&str, &str)] = &[
     ("attempt", "strandline.attempt"),
     ("bytes", "strandline.bytes"),
