@@ -166,7 +166,7 @@ export function lanes(cell, most) {
 }
 
 /** How soon to ask again: often while something runs, less often the longer an answer takes. */
-export function interval(cover) {
-  const moving = cover.windows.some((window) => window.open);
-  return Math.max(moving ? 2000 : MINUTE / 2, 20 * (cover.took ?? 0));
+export function interval({ windows, took = 0 }) {
+  const moving = windows.some((window) => window.open);
+  return moving ? Math.max(2000, 5 * took) : Math.max(MINUTE / 2, 20 * took);
 }
