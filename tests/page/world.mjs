@@ -7,7 +7,7 @@ import { DAY, HOUR, deleteRecords, load, loadFlights } from "./harness.mjs";
 
 const DAYS = 44;
 /** Days from the first, by what becomes of them. */
-export const ODD = { lost: 5, failed: 8, gap: [13, 14], hourly: 18, cancelled: 23 };
+export const ODD = { lost: 5, failed: 8, gap: [13, 14], hourly: 18, skipped: 23 };
 const HOURLY_FROM = 38;
 
 /** Where the world's time begins: the midnight so many days before today. */
@@ -63,7 +63,7 @@ export async function fill(strandline) {
   await loseUntil(start + ODD.failed * DAY + 14 * HOUR);
   assert.equal((await day(ODD.failed, { on_loss: "fail" })).state, "failed");
   const usual = range(ODD.failed + 1, HOURLY_FROM).filter(
-    (number) => !ODD.gap.includes(number) && number !== ODD.hourly && number !== ODD.cancelled,
+    (number) => !ODD.gap.includes(number) && number !== ODD.hourly && number !== ODD.skipped,
   );
   await each(usual, 6, day);
   const hours = [
