@@ -13,7 +13,7 @@ const HOURLY_FROM = 38;
 /** Where the world's time begins: the midnight so many days before today. */
 export const begin = () => Math.floor(Date.now() / DAY) * DAY - DAYS * DAY;
 
-/** The same orders each time: busier by day than by night, and on weekdays. */
+/** The same orders each time: busier by day than by night. */
 function* orders(start, end) {
   let seed = 7;
   const random = () => (seed = (seed * 48_271) % 2_147_483_647) / 2_147_483_647;
