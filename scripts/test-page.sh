@@ -95,7 +95,7 @@ if have flock; then flock 9; fi
 trap cleanup EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
-rm -rf "$STATE/vendor" "$STATE/failed" "$STATE/data" "$STATE/work"
+rm -rf "$STATE/vendor" "$STATE/failed" "$STATE/data" "$STATE/work" "$STATE"/*.log
 mkdir -p "$STATE/data" "$STATE/work"
 vendor "$STATE/vendor"
 # With the examples, so that it has the tests' places to freeze at.
