@@ -126,6 +126,7 @@ Query the demo's Parquet files with DuckDB (in earnest take the paths that /file
   duckdb -c "SELECT decode(value)::JSON->>'carrier' AS carrier, count(*) AS flights
              FROM read_parquet('$files') GROUP BY ALL ORDER BY flights DESC LIMIT 5"
 
+The page:       $URL/
 Swagger UI:     $URL/docs
 Kafka:          $BROKERS, topic flights
 Logs, files:    .demo
