@@ -16,10 +16,11 @@ fn settings() -> BTreeSet<String> {
     names
 }
 
-/// All words in a text that begin as our variables do.
+/// All words in a text that begin as our variables do, those of OpenTelemetry's standard included.
 fn named(text: &str) -> BTreeSet<String> {
     let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
-    let ours = words.filter(|word| word.starts_with("STRANDLINE_") && !word.ends_with('_'));
+    let begins = |word: &str| ["STRANDLINE_", "OTEL_"].iter().any(|start| word.starts_with(start));
+    let ours = words.filter(|word| begins(word) && !word.ends_with('_'));
     ours.map(str::to_owned).collect()
 }
 
