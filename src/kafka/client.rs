@@ -173,7 +173,7 @@ impl KafkaClient {
     /// # Errors
     /// [`KafkaError::Unauthorized`], [`KafkaError::Unavailable`].
     pub fn list_topics(&self) -> Result<Vec<TopicSummary>, KafkaError> {
-        let metadata = timed("list_topics", || self.native().fetch_metadata(None, CALL_TIMEOUT))
+        let metadata = timed("metadata", || self.native().fetch_metadata(None, CALL_TIMEOUT))
             .map_err(|e| self.context().failed("listing topics", None, &CallError::from(&e)))?;
         self.context().answered();
         let mut topics: Vec<TopicSummary> = metadata
@@ -192,6 +192,7 @@ impl KafkaClient {
         topic: &TopicName,
         timeout: Duration,
     ) -> Result<FoundTopic, KafkaError> {
+        self.check_reach("describing the topic", topic, timeout)?;
         let describe = || ffi::describe_topic(self.native(), topic.as_str(), timeout);
         let found = timed("describe_topic", describe)
             .map_err(|e| self.context().failed("describing the topic", Some(topic), &e))?;
@@ -200,6 +201,24 @@ impl KafkaClient {
             return Err(self.context().topic_not_found(topic));
         }
         Ok(found)
+    }
+
+    /// Sees to it that a broker answers, if none did lately. While none does, librdkafka (2.12.1)
+    /// keeps a core busy for as long as an admin request waits for one: `rd_kafka_admin_worker` and
+    /// the broker's thread wake each other without end. A request for metadata waits quietly.
+    pub(super) fn check_reach(
+        &self,
+        attempt: &str,
+        topic: &TopicName,
+        timeout: Duration,
+    ) -> Result<(), KafkaError> {
+        if !self.context().is_troubled() {
+            return Ok(());
+        }
+        timed("metadata", || self.native().fetch_metadata(Some(topic.as_str()), timeout))
+            .map_err(|e| self.context().failed(attempt, Some(topic), &CallError::from(&e)))?;
+        self.context().answered();
+        Ok(())
     }
 
     /// The topic's settings; none where this user may not see them, or the broker has no

@@ -39,6 +39,11 @@ impl Context {
         *locked(&self.cause) = None;
     }
 
+    /// Whether something went wrong since a broker last answered.
+    pub(super) fn is_troubled(&self) -> bool {
+        locked(&self.cause).is_some()
+    }
+
     pub(super) fn last_error(&self) -> LastError {
         LastError(locked(&self.cause).as_ref().map(|cause| cause.reason.clone()))
     }

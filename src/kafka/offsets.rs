@@ -235,6 +235,7 @@ impl KafkaClient {
         if partitions.is_empty() {
             return Ok(Vec::new());
         }
+        self.check_reach("asking for offsets", topic, ASK_TIMEOUT)?;
         let started = Instant::now();
         let mut tries = 0;
         loop {

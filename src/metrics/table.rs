@@ -166,7 +166,7 @@ metrics! {
         "Tasks that this replica's workers lost: cancelled, or taken over after silence";
 
     KAFKA_SECONDS = "strandline_kafka_request_duration_seconds", Kind::Histogram(CALL),
-        &[one_of("op", &["list_offsets", "describe_topic", "describe_config", "list_topics"])],
+        &[one_of("op", &["list_offsets", "describe_topic", "describe_config", "metadata"])],
         "Time that Kafka took to answer a question, well or not";
     KAFKA_ERRORS = "strandline_kafka_errors_total", Kind::Counter,
         &[one_of("code", KAFKA_CODES)],

@@ -117,6 +117,23 @@ async fn brokers_that_are_away_are_named_and_the_run_goes_on_when_they_are_back(
     assert_eq!(done["result"]["records"], 1);
 }
 
+/// librdkafka keeps a core busy while such a request waits.
+#[test]
+fn no_admin_request_waits_where_nobody_answered_before() {
+    let client = KafkaClient::connect(&config(CLOSED, "")).expect("librdkafka");
+    let topic = TopicName::parse("anything").expect("a name");
+    let first = client.describe_topic(&topic).expect_err("nobody answers");
+    assert_eq!(first.failure_kind(), FailureKind::KafkaUnavailable);
+    for error in [
+        client.describe_topic(&topic).expect_err("nobody answers"),
+        client.low_watermarks(&topic, &[0]).map(|_| ()).expect_err("nobody answers"),
+    ] {
+        // What an admin request waits for, as librdkafka says when the time is over.
+        let text = error.to_string();
+        assert!(!text.contains("waiting for controller") && text.contains("refused"), "{text}");
+    }
+}
+
 #[tokio::test]
 async fn a_wrong_password_is_told_and_not_shown() {
     let topic = TestTopic::create(1, &[]).await;
