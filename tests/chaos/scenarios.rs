@@ -76,8 +76,9 @@ async fn a_minute_without_kafka_is_survived_and_said() {
     stage.fleet.lane.set(Mode::Blackhole);
     let started = Instant::now();
     let mut said = None;
-    // It says soon that nothing comes. Only after a minute, in which librdkafka may help
-    // itself, it looks for the cause and begins anew.
+    // It says soon that nothing comes; or, of a task that was just to begin, that no broker
+    // answers. Only after a minute, in which librdkafka may help itself, it looks for the cause
+    // and begins anew.
     while started.elapsed() < Duration::from_secs(75) {
         let snapshot = stage.fleet.get(&format!("/v1/snapshots/{id}")).await;
         assert_eq!(snapshot["state"], "running", "{snapshot}");
@@ -88,7 +89,10 @@ async fn a_minute_without_kafka_is_survived_and_said() {
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
-    assert_eq!(said.as_deref(), Some("READ_STALLED"), "what it waits for");
+    assert!(
+        matches!(said.as_deref(), Some("READ_STALLED" | "KAFKA_UNAVAILABLE")),
+        "what it waits for, not {said:?}"
+    );
     stage.fleet.lane.set(Mode::Pass);
     let healed = Instant::now();
     stage.until_sealed(&id, WITHIN).await;
