@@ -15,27 +15,23 @@
 #   CHAOS_ROUNDS    1    how often a replica is killed and ended to see who takes over
 #   CHAOS_LEASES    2    with which leases, in seconds; several with spaces between them
 #   CHAOS_MEGABYTES 2    how much one, two and three replicas read to be compared
-# shellcheck source-path=SCRIPTDIR source=lib.sh
-. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
-cd "$ROOT"
+# shellcheck source-path=SCRIPTDIR source=suite.sh
+. "$(dirname "${BASH_SOURCE[0]}")/suite.sh"
+case ${1:-} in -h | --help) usage "${BASH_SOURCE[0]}"; exit 0 ;; esac
 
 CLUSTER_OURS=0
 STORE=${CHAOS_STORE:-disk}
 export MINIO_DATA=$ROOT/target/chaos/minio
-GROUP= # process group of the tests: replicas included, also those that are stopped
 
 # shellcheck disable=SC2317  # the trap calls it
 cleanup() {
   trap '' INT TERM HUP
-  [ -z "$GROUP" ] || kill -KILL -- "-$GROUP" 2>/dev/null || true
+  end_group KILL # replicas included, also those that are stopped
   if [ $CLUSTER_OURS = 1 ]; then scripts/cluster.sh down || true; fi
   if [ "$STORE" = minio ]; then scripts/minio.sh wipe || true; fi
 }
-trap cleanup EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM HUP
+ends_with cleanup
 
-case ${1:-} in -h | --help) usage "${BASH_SOURCE[0]}"; exit 0 ;; esac
 export CHAOS_MINUTES=${CHAOS_MINUTES:-10}
 cargo test --locked --no-run --test chaos
 if ! scripts/cluster.sh env >/dev/null 2>&1; then
@@ -53,15 +49,10 @@ case $STORE in
   *) die "CHAOS_STORE is '$STORE', should be disk or minio" ;;
 esac
 
-status=0
-set -m
 # Two at a time: there are two ways to the brokers.
-cargo test --locked --test chaos -- --nocapture --test-threads 2 "$@" </dev/null &
-GROUP=$!
-set +m
-wait "$GROUP" || status=$?
-if [ $status != 0 ]; then
+in_group cargo test --locked --test chaos -- --nocapture --test-threads 2 "$@" || STATUS=$?
+if [ $STATUS != 0 ]; then
   scripts/cluster.sh save target/chaos/services-of-a-failed-run
   echo "logs of what failed: target/chaos" >&2
 fi
-exit $status
+exit $STATUS

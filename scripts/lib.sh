@@ -177,17 +177,3 @@ find_go() {
   GO=$toolchain/bin/go
   export GOROOT=$toolchain
 }
-
-# --- tests -----------------------------------------------------------------------
-
-# count_tests FILE: passed and failed, of all that `cargo test` printed into the file.
-count_tests() {
-  awk '
-    /^test result:/ {
-      for (i = 1; i < NF; i++) {
-        if ($(i + 1) == "passed;") passed += $i
-        if ($(i + 1) == "failed;") failed += $i
-      }
-    }
-    END { print passed + 0, failed + 0 }' "$1"
-}

@@ -12,16 +12,14 @@
 #
 # Settings:
 #   CLIENTS_STATE   target/clients   what is generated, and the services' data
-#   CLIENTS_CACHE   ~/.cache/strandline (XDG_CACHE_HOME is honoured); tools, shared by all copies
 #   CLIENTS_CASES   5000             how many requests schemathesis sends at least
 #   CLIENTS_SEED    1                what it makes them of
-# shellcheck source-path=SCRIPTDIR source=lib.sh
-. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+#   XDG_CACHE_HOME  ~/.cache         tools, shared by all copies
+# shellcheck source-path=SCRIPTDIR source=suite.sh
+. "$(dirname "${BASH_SOURCE[0]}")/suite.sh"
 case ${1:-} in -h | --help) usage "${BASH_SOURCE[0]}"; exit 0 ;; esac
-cd "$ROOT"
 
 STATE=$(absolute "${CLIENTS_STATE:-$ROOT/target/clients}")
-CACHE=${CLIENTS_CACHE:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/strandline}
 CASES=${CLIENTS_CASES:-5000}
 SEED=${CLIENTS_SEED:-1}
 STEPS=("$@")
@@ -31,30 +29,16 @@ LOWERED=$ROOT/openapi/strandline-3.0.json
 BIN=$(absolute "${CARGO_TARGET_DIR:-$ROOT/target}")/debug
 PID_FILE=$STATE/strandline.pid
 export KAFKA_DATA=$STATE/kafka POSTGRES_STATE=$STATE/postgres KAFKA_PORT=auto KAFKA_TIER=1
-export CARGO_NET_RETRY=${CARGO_NET_RETRY:-5}
 PASSED=0
 FAILED=()
-GROUP= # process group of the step that runs
 
 cleanup() {
   trap '' INT TERM HUP
-  [ -z "$GROUP" ] || kill -TERM -- "-$GROUP" 2>/dev/null || true
+  end_group TERM
   stop_process "$PID_FILE" 30
   scripts/kafka.sh wipe || true
   scripts/postgres.sh wipe || true
   rm -rf "$STATE/data"
-}
-
-# in_group COMMAND ARGS: in a process group of its own, so that a signal to this script ends it.
-in_group() {
-  local status=0
-  set -m
-  "$@" </dev/null 9>&- &
-  GROUP=$!
-  set +m
-  wait "$GROUP" || status=$?
-  GROUP=
-  return "$status"
 }
 
 # wanted NAME: whether the arguments ask for this step.
@@ -65,55 +49,20 @@ wanted() {
   return 1
 }
 
-# step NAME COMMAND ARGS: runs it if it is wanted, says how long it took, and counts it.
-step() {
-  local name=$1 started=$SECONDS
-  shift
-  wanted "$name" || return 0
-  echo "==> $name"
-  if in_group "$@"; then
-    PASSED=$((PASSED + 1))
-    echo "    $name: ok, $((SECONDS - started)) s"
-  else
-    FAILED+=("$name")
-    echo "    $name: FAILED, $((SECONDS - started)) s"
-    return 1
-  fi
+# part NAME COMMAND ARGS: a step, if it is wanted; it is counted.
+part() {
+  wanted "$1" || return 0
+  if step "$@"; then PASSED=$((PASSED + 1)); else FAILED+=("$1"); fi
 }
 
 # --- tools -----------------------------------------------------------------------
 
-# cached NAME FILE COMMAND: a folder of the cache for this content of the lock file, filled by
-# COMMAND FOLDER if it is not there whole.
-cached() {
-  local folder
-  folder=$CACHE/$1-$(sha256sum "$2" | cut -c 1-12)
-  if ! [ -e "$folder/.whole" ]; then
-    rm -rf "$folder"
-    mkdir -p "$folder"
-    "$3" "$folder" >&2
-    touch "$folder/.whole"
-  fi
-  echo "$folder"
-}
-
-install_python() {
-  python3 -m venv "$1"
-  "$1/bin/pip" install --quiet --disable-pip-version-check -r "$SOURCES/python/requirements.txt"
-}
-
-install_node() {
-  cp "$SOURCES"/typescript/package*.json "$1"
-  npm ci --prefix "$1" --no-audit --no-fund --ignore-scripts --loglevel error
-}
+install_python() { make_venv "$1" "$SOURCES/python/requirements.txt"; }
+install_node() { make_node "$1" "$SOURCES/typescript"; }
 
 install_tools() {
-  mkdir -p "$CACHE"
-  exec 8>"$CACHE/clients.lock" # two copies of the repository share the cache
-  if have flock; then flock 8; fi
-  PYTHON=$(cached clients-python "$SOURCES/python/requirements.txt" install_python 8>&-)/bin
-  NODE=$(cached clients-node "$SOURCES/typescript/package-lock.json" install_node 8>&-)/node_modules
-  exec 8>&-
+  PYTHON=$(cached "clients-$(python_tag)" "$SOURCES/python/requirements.txt" install_python)/bin
+  NODE=$(cached clients-node "$SOURCES/typescript/package-lock.json" install_node)/node_modules
 }
 
 # documented NAME: the commands that docs/clients.md has under this name.
@@ -286,41 +235,31 @@ main() {
   mkdir -p "$STATE"
   exec 9>"$STATE.lock" # not two of these with one folder
   if have flock; then flock 9; fi
-  trap cleanup EXIT
-  trap 'exit 130' INT
-  trap 'exit 143' TERM HUP
+  ends_with cleanup
   install_tools 9>&-
   build 9>&- </dev/null || return 0
   start_services 9>&- </dev/null
-  step "lint: redocly" redocly || true
-  step "lint: spectral" spectral || true
-  step "lint: validators" validators || true
-  step "lint: versions in docs/clients.md" versions || true
-  step "lint: the drivers" drivers || true
+  part "lint: redocly" redocly
+  part "lint: spectral" spectral
+  part "lint: validators" validators
+  part "lint: versions in docs/clients.md" versions
+  part "lint: the drivers" drivers
   start_strandline 60 9>&- </dev/null
   make_token
-  step "python" client_python || true
-  step "opc" client_opc || true
-  step "typescript" client_typescript || true
-  step "typescript-fetch" client_fetch || true
-  step "go" client_go || true
-  step "rust" client_rust || true
-  step "progenitor" client_progenitor || true
+  part "python" client_python
+  part "opc" client_opc
+  part "typescript" client_typescript
+  part "typescript-fetch" client_fetch
+  part "go" client_go
+  part "rust" client_rust
+  part "progenitor" client_progenitor
   stop_process "$PID_FILE" 30
   if wanted fuzz; then
     start_strandline 1 9>&- </dev/null
-    step "fuzz" fuzz || true
+    part "fuzz" fuzz
   fi
 }
 
 main
-cleanup
-trap - EXIT
-status=0
-if [ ${#FAILED[@]} -gt 0 ]; then
-  printf 'failed: %s\n' "${FAILED[@]}"
-  status=1
-fi
-[ "$PASSED" != 0 ] || status=1
-echo "$PASSED passed, ${#FAILED[@]} failed"
-exit $status
+[ ${#FAILED[@]} = 0 ] || printf 'failed: %s\n' "${FAILED[@]}"
+verdict "$PASSED" "${#FAILED[@]}"

@@ -10,47 +10,28 @@
 # ends with one line: "N passed, N failed". The exit code is 0 only if every test passed.
 #
 # Settings:
-#   PAGE_STATE  target/page          logs, pictures of tests that failed, the services' data
-#   PAGE_CACHE  ~/.cache/strandline  (XDG_CACHE_HOME is honoured); tools, shared by all copies
-#   CHROMIUM    chromium             the browser
-# shellcheck source-path=SCRIPTDIR source=lib.sh
-. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+#   PAGE_STATE           target/page  logs, pictures of tests that failed, the services' data
+#   CHROMIUM             chromium     the browser
+#   STRANDLINE_TEST_BIN               a folder with a built strandline and load-events, see suite.sh
+#   XDG_CACHE_HOME       ~/.cache     tools, shared by all copies
+# shellcheck source-path=SCRIPTDIR source=suite.sh
+. "$(dirname "${BASH_SOURCE[0]}")/suite.sh"
 case ${1:-} in -h | --help) usage "${BASH_SOURCE[0]}"; exit 0 ;; esac
-cd "$ROOT"
 
 STATE=$(absolute "${PAGE_STATE:-$ROOT/target/page}")
-CACHE=${PAGE_CACHE:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/strandline}
 SOURCES=$ROOT/tests/page
-BIN=$(absolute "${CARGO_TARGET_DIR:-$ROOT/target}")/debug
 export KAFKA_DATA=$STATE/kafka POSTGRES_STATE=$STATE/postgres KAFKA_PORT=auto KAFKA_TIER=1
-GROUP= # process group of the tests: services and browser included
 
 # shellcheck disable=SC2317,SC2329  # the trap calls it
 cleanup() {
   trap '' INT TERM HUP
-  [ -z "$GROUP" ] || kill -KILL -- "-$GROUP" 2>/dev/null || true
+  end_group KILL # services and browser included
   scripts/kafka.sh wipe || true
   scripts/postgres.sh wipe || true
   rm -rf "$STATE/data" "$STATE/work"
 }
 
-# install_tools: sets NODE_MODULES to what the lock file names.
-install_tools() {
-  local folder
-  folder=$CACHE/page-node-$(sha256sum "$SOURCES/package-lock.json" | cut -c 1-12)
-  mkdir -p "$CACHE"
-  exec 8>"$CACHE/page.lock" # two copies of the repository share the cache
-  if have flock; then flock 8; fi
-  if ! [ -e "$folder/.whole" ]; then
-    rm -rf "$folder"
-    mkdir -p "$folder"
-    cp "$SOURCES"/package*.json "$folder"
-    npm ci --prefix "$folder" --no-audit --no-fund --ignore-scripts --loglevel error >&2 8>&-
-    touch "$folder/.whole"
-  fi
-  exec 8>&-
-  NODE_MODULES=$folder/node_modules
-}
+page_node() { make_node "$1" "$SOURCES"; }
 
 # vendor FOLDER: the library as the page loads it: modules that find one another by path.
 vendor() {
@@ -69,20 +50,8 @@ start_services() {
   wait "$kafka"
 }
 
-# run COMMAND ARGS: in a process group of its own, so that a signal to this script ends it.
-run() {
-  local status=0
-  set -m
-  "$@" </dev/null 9>&- &
-  GROUP=$!
-  set +m
-  wait "$GROUP" || status=$?
-  GROUP=
-  return "$status"
-}
-
 scripts/install.sh --page
-install_tools
+NODE_MODULES=$(cached page-node "$SOURCES/package-lock.json" page_node)/node_modules
 if [ "${1:-}" = --vendor ]; then
   rm -rf page/vendor
   vendor page/vendor
@@ -92,14 +61,11 @@ fi
 mkdir -p "$STATE"
 exec 9>"$STATE.lock" # not two of these with one folder
 if have flock; then flock 9; fi
-trap cleanup EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM HUP
+ends_with cleanup
 rm -rf "$STATE/vendor" "$STATE/failed" "$STATE/data" "$STATE/work" "$STATE"/*.log
 mkdir -p "$STATE/data" "$STATE/work"
 vendor "$STATE/vendor"
-# With the examples, so that it has the tests' places to freeze at.
-cargo build --locked --bin strandline --example load-events 9>&- </dev/null
+build_strandline
 start_services 9>&- </dev/null
 
 # Modules are looked for beside those that ask for them.
@@ -109,22 +75,15 @@ PAGE_POSTGRES=$(scripts/postgres.sh url)
 PAGE_BROKERS=127.0.0.1:$(cat "$KAFKA_DATA/port")
 PAGE_PSQL=$(find_postgres)/psql
 PAGE_CHROMIUM=$(find_chromium)
-export PAGE_POSTGRES PAGE_BROKERS PAGE_PSQL PAGE_CHROMIUM PAGE_BIN=$BIN PAGE_STATE=$STATE PAGE_ROOT=$ROOT
+export PAGE_POSTGRES PAGE_BROKERS PAGE_PSQL PAGE_CHROMIUM PAGE_STATE=$STATE PAGE_ROOT=$ROOT
 cd "$STATE/work"
 if [ "${1:-}" = --screenshots ]; then
-  status=0
-  run node screenshots.mjs || status=$?
+  in_group node screenshots.mjs || STATUS=$?
   cd "$ROOT"
-  exit $status
+  exit $STATUS
 fi
-status=0
-run node --test --test-reporter=spec --test-concurrency=1 ${1:+--test-name-pattern="$1"} ./*.test.mjs >"$STATE/output" 2>&1 || status=1
+in_group node --test --test-reporter=spec --test-concurrency=1 ${1:+--test-name-pattern="$1"} ./*.test.mjs >"$STATE/output" 2>&1 || STATUS=1
 cd "$ROOT"
 cat "$STATE/output"
-PASSED=$(sed -n 's/^ℹ pass //p' "$STATE/output")
-FAILED=$(sed -n 's/^ℹ fail //p' "$STATE/output")
-cleanup
-trap - EXIT
-[ "${PASSED:-0}" != 0 ] || status=1
-echo "${PASSED:-0} passed, ${FAILED:-1} failed"
-exit $status
+# shellcheck disable=SC2046  # two numbers
+verdict $(count_node "$STATE/output")

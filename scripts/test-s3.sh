@@ -8,18 +8,16 @@
 # every step went well and at least one test ran.
 #
 # Settings: STRANDLINE_TEST_STATE (target/services); those of minio.sh; cargo's own.
-# shellcheck source-path=SCRIPTDIR source=lib.sh
-. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
-cd "$ROOT"
+# shellcheck source-path=SCRIPTDIR source=suite.sh
+. "$(dirname "${BASH_SOURCE[0]}")/suite.sh"
+case ${1:-} in -h | --help) usage "${BASH_SOURCE[0]}"; exit 0 ;; esac
 
-export CARGO_NET_RETRY=${CARGO_NET_RETRY:-5}
 # One per run, so that two runs do not stop each other's.
 MINIO_DATA=$(absolute "${STRANDLINE_TEST_STATE:-$ROOT/target/services}")/minio-$$
 export MINIO_DATA
 OUTPUT=$(mktemp) # of cargo test, for the counts
 FETCH_LOG=$(mktemp)
 FETCH= # process group of the build, while it runs
-STATUS=0
 
 cleanup() {
   trap '' INT TERM HUP
@@ -27,9 +25,7 @@ cleanup() {
   scripts/minio.sh wipe || true
   rm -f "$OUTPUT" "$FETCH_LOG"
 }
-trap cleanup EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM HUP
+ends_with cleanup
 
 run_tests() {
   eval "$(scripts/minio.sh env)"
@@ -56,9 +52,5 @@ cat "$FETCH_LOG"
 scripts/minio.sh start
 echo "==> tests"
 (run_tests "$@") || STATUS=1
-read -r PASSED BROKEN <<<"$(count_tests "$OUTPUT")"
-[ "$PASSED" != 0 ] && [ "$BROKEN" = 0 ] || STATUS=1
-cleanup
-trap - EXIT
-echo "$PASSED passed, $BROKEN failed"
-exit $STATUS
+# shellcheck disable=SC2046  # two numbers
+verdict $(count_cargo "$OUTPUT")

@@ -12,52 +12,29 @@
 #
 # Settings: STRANDLINE_TEST_STATE (see services.sh), CHAOS_MINUTES (1) and CHAOS_SEED (see
 # chaos.sh); cargo's own, such as CARGO_TARGET_DIR.
-# shellcheck source-path=SCRIPTDIR source=lib.sh
-. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
-cd "$ROOT"
+# shellcheck source-path=SCRIPTDIR source=suite.sh
+. "$(dirname "${BASH_SOURCE[0]}")/suite.sh"
+case ${1:-} in -h | --help) usage "${BASH_SOURCE[0]}"; exit 0 ;; esac
 
 STATE=$(absolute "${STRANDLINE_TEST_STATE:-$ROOT/target/services}")
-export STRANDLINE_TEST_STATE=$STATE CARGO_NET_RETRY=${CARGO_NET_RETRY:-5}
+export STRANDLINE_TEST_STATE=$STATE
 OUTPUT=$(mktemp) # of cargo test, for the counts
 SERVICES_LOG=$(mktemp)
 SERVICES_PID=   # of `services.sh up`, while it runs
 SERVICES_OURS=0 # 1 if this script has to stop them
-GROUP=          # process group of the phase that runs
 FAILED=()       # names of the phases that failed
 
 cleanup() {
   trap '' INT TERM HUP
-  if [ -n "$GROUP" ]; then
-    kill -TERM -- "-$GROUP" 2>/dev/null || true
-    wait "$GROUP" || true # it may have services of its own to stop
-  fi
+  end_group TERM
   [ -z "$SERVICES_PID" ] || wait "$SERVICES_PID" || true
   stop_services || true
   rm -f "$OUTPUT" "$SERVICES_LOG"
 }
-trap cleanup EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM HUP
+ends_with cleanup
 
-# phase NAME COMMAND ARGS: runs it, says how long it took, remembers a failure.
-# It gets a process group of its own, so that a signal to this script ends all of it.
-phase() {
-  local name=$1 started=$SECONDS status=0 outcome=ok
-  shift
-  echo "==> $name"
-  set -m
-  "$@" </dev/null 8>&- &
-  GROUP=$!
-  set +m
-  wait "$GROUP" || status=$?
-  GROUP=
-  if [ $status != 0 ]; then
-    FAILED+=("$name")
-    outcome=FAILED
-  fi
-  echo "    $name: $outcome, $((SECONDS - started)) s"
-  return "$status"
-}
+# phase NAME COMMAND ARGS: a step; a failure is remembered.
+phase() { step "$@" || { FAILED+=("$1"); return 1; }; }
 
 check_scripts() {
   local script scripts=(scripts/*.sh .ci/run) status=0
@@ -133,15 +110,9 @@ main() {
 }
 
 main "$@"
-read -r PASSED BROKEN <<<"$(count_tests "$OUTPUT")"
-cleanup
-trap - EXIT
-status=0
 if [ ${#FAILED[@]} -gt 0 ]; then
   printf 'failed: %s\n' "${FAILED[@]}"
-  status=1
-elif [ "$PASSED" = 0 ] || [ "$BROKEN" != 0 ]; then
-  status=1
+  STATUS=1
 fi
-echo "$PASSED passed, $BROKEN failed"
-exit $status
+# shellcheck disable=SC2046  # two numbers
+verdict $(count_cargo "$OUTPUT")

@@ -15,8 +15,8 @@ export const HOUR = 3_600_000;
 const env = (name) => process.env[name] ?? assert.fail(`${name} is not set: run scripts/test-page.sh`);
 const STATE = env("PAGE_STATE");
 const BROKERS = env("PAGE_BROKERS");
-const PROGRAM = `${env("PAGE_BIN")}/strandline`;
-const LOAD = `${env("PAGE_BIN")}/examples/load-events`;
+const PROGRAM = env("STRANDLINE_TEST_BIN");
+const LOAD = env("STRANDLINE_TEST_LOAD_EVENTS");
 const ROOT = env("PAGE_ROOT");
 
 /** Waits until something holds. */
