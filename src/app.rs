@@ -196,6 +196,7 @@ pub fn shells(db: &Database, ends: Ends, work: &WorkSettings) -> Shells {
             target_file_bytes: work.target_file_bytes,
             orphan_grace_seconds: work.orphan_grace_seconds,
         },
+        generation: Arc::default(),
     }
 }
 

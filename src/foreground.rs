@@ -43,6 +43,9 @@ pub async fn snapshot(settings: SnapshotSettings) -> Result<ExitCode, AppError> 
     let state = State::open(&settings.database, Sharing::Join).await?;
     let shells = app::shells(&state.db, ends, &settings.work);
     let done = take(&settings, window, &shells).await;
+    if let Err(error) = job::tell_round(&shells).await {
+        tracing::warn!(%error, "the store could not be told of what was committed; a server's next round tells it");
+    }
     drop(shells);
     state.close();
     done

@@ -60,7 +60,7 @@ pub use segments::{
 pub use snapshots::{
     ProgressRow, SnapshotRequest, SnapshotRow, get_snapshot, get_states, queue_length,
 };
-pub use sweep::{begin_sweep, now, owner, sweepable};
+pub use sweep::{begin_sweep, generation, next_generation, now, owner, sweepable};
 pub use tasks::{
     ClaimedTask, Lease, LeaseState, Progress, RetryOutcome, TaskKind, claim_task, release_task,
     renew_lease, retry_task, show_waiting, task_ranges,

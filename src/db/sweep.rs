@@ -27,8 +27,25 @@ pub async fn now(db: &Database) -> Result<Timestamp, DbError> {
     Ok(row.attempt("ask for the time")?.get::<_, DbTime>(0).0)
 }
 
-/// A name for this database that no other has: a copy or a restored one has another, a
-/// standby that took over has the same.
+/// How often the store was told that files were committed.
+pub async fn generation(db: &Database) -> Result<i64, DbError> {
+    let client = db.client().await?;
+    let sql = "-- generation\nSELECT coalesce(max(generation), 0) FROM sweeps";
+    Ok(client.query_one(sql, &[]).await.attempt("ask for the generation")?.get(0))
+}
+
+/// Begins the next generation, and gives its number.
+pub async fn next_generation(db: &Database) -> Result<i64, DbError> {
+    let client = db.client().await?;
+    let sql = "-- next_generation
+        INSERT INTO sweeps AS s (swept_at, generation) VALUES ('-infinity', 1)
+        ON CONFLICT (one) DO UPDATE SET generation = s.generation + 1
+        RETURNING generation";
+    Ok(client.query_one(sql, &[]).await.attempt("begin a generation")?.get(0))
+}
+
+/// A name for this database that no other has. A dump that was restored has another; a standby
+/// that took over has the same, and so has a physical copy, of any age: see [`generation`].
 pub async fn owner(db: &Database) -> Result<String, DbError> {
     let client = db.client().await?;
     let sql = "-- owner

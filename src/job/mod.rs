@@ -2,10 +2,12 @@
 //!
 //! [`run`] is the story itself: plan → read → write → commit → finish. [`lease`] keeps a
 //! task ours while it lasts, [`worker`] claims tasks and settles how they end, [`sealer`] asks
-//! for runs by itself, [`sweeper`] removes what no commit names.
+//! for runs by itself, [`sweeper`] removes what no commit names, unless [`generation`] knows
+//! of a database that has forgotten.
 
 mod ask;
 mod error;
+mod generation;
 mod lease;
 mod plan;
 mod poison;
@@ -20,6 +22,7 @@ use std::time::Duration;
 
 pub use ask::{dry_run, topic_offsets, topics};
 pub use error::JobError;
+pub use generation::{Generation, tell_round};
 use sealer::Retentions;
 pub use sealer::{seal_round, topic_backlogs};
 pub use sweeper::sweep_round;
@@ -58,6 +61,8 @@ pub struct Shells {
     pub store: Store,
     /// Limits.
     pub limits: WorkLimits,
+    /// What the store has yet to be told.
+    pub generation: Arc<Generation>,
 }
 
 /// A Kafka cluster that the settings name.
@@ -89,6 +94,9 @@ pub async fn go_rounds(shells: Shells, interval: Duration, stopping: Cancellatio
         let rounds = async {
             if let Err(error) = seal_round(&shells).await {
                 tracing::warn!(%error, "the sealer could not go its round; it will go the next");
+            }
+            if let Err(error) = tell_round(&shells).await {
+                tracing::warn!(%error, "the store could not be told of what was committed; it will be in the next round");
             }
             if let Err(error) = sweep_round(&shells, interval).await {
                 tracing::warn!(%error, "the sweeper could not go its round; it will go the next");

@@ -62,7 +62,9 @@ async fn read(shells: &Shells, task: &ClaimedTask, held: &HeldLease) -> Result<(
         reader = back;
         fault::hit(Fault::AfterUpload);
         check_incarnation(shells, task).await?;
-        match commit(shells, task, held, topic, &file_read).await? {
+        let committed = commit(shells, task, held, topic, &file_read).await;
+        shells.generation.committed();
+        match committed? {
             CommitOutcome::LeaseLost => {
                 discard(shells, file_read.file.as_ref()).await;
                 return Err(JobError::LeaseLost);

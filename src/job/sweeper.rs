@@ -3,14 +3,16 @@
 //! A worker that dies leaves what it was writing. Its name tells the attempt, and an attempt
 //! whose task has ended or has another one can't commit any more: so what is old enough,
 //! belongs to no attempt that is under way, and is named by no file after that was found, is
-//! nobody's. Anything else stays: what bears no name of ours, and a store that another
-//! database has marked as its own.
+//! nobody's. Anything else stays: what bears no name of ours, a store that another database
+//! has marked as its own, and one that knows a later state of this one (see
+//! [`generation`](super::generation)).
 
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use uuid::Uuid;
 
+use super::generation::is_behind;
 use super::{JobError, Shells};
 use crate::db;
 use crate::fault::{self, Fault};
@@ -41,6 +43,12 @@ pub async fn sweep_round(shells: &Shells, interval: Duration) -> Result<u64, Job
             ours = owner,
             theirs = other,
             "the object store is marked as another database's, so nothing in it is swept; if no other strandline uses it any more, delete the object .strandline-owner at its root"
+        );
+        return Ok(0);
+    }
+    if is_behind(shells).await? {
+        tracing::warn!(
+            "the object store has files of a later state of this database, which was restored: nothing is swept; ask again for the windows that were taken since, then delete the object .strandline-generation at the store's root"
         );
         return Ok(0);
     }

@@ -1,5 +1,6 @@
 //! Whose the storage is: two databases that share one by mistake would sweep away each
-//! other's objects.
+//! other's objects. And which of its states it was told of: one that was restored to an
+//! earlier state would sweep away what it has forgotten.
 
 use object_store::{ObjectStoreExt, PutMode, PutOptions};
 
@@ -7,6 +8,8 @@ use super::{Cause, Store, StoreError};
 
 /// The object that says it.
 const MARKER: &str = ".strandline-owner";
+/// The object that holds the number of the latest generation.
+const GENERATION: &str = ".strandline-generation";
 /// More than any owner's text.
 const MARKER_BYTES: u64 = 4096;
 /// How often the marker is looked for: before and after it is written, and twice more for
@@ -35,7 +38,7 @@ impl Store {
         for _ in 0..LOOKS {
             // Also after writing: not every store heeds that it shall not overwrite, and an
             // answer may have got lost.
-            match self.owner().await? {
+            match self.mark(MARKER).await? {
                 Some(found) if found == owner.trim() => return Ok(OwnerClaim::Ours),
                 Some(found) => return Ok(OwnerClaim::Foreign(found)),
                 None => {}
@@ -48,9 +51,30 @@ impl Store {
         Err(StoreError::Owner(Cause::senseless("that the marker is there, and that it is not")))
     }
 
-    /// The owner's text, if there is one.
-    async fn owner(&self) -> Result<Option<String>, StoreError> {
-        let location = self.locate(MARKER).await?;
+    /// The latest generation that the storage was told of; 0 if of none.
+    ///
+    /// # Errors
+    /// [`StoreError::Owner`] if it can't be read, or is no number; [`StoreError::Link`] if it is a
+    /// link.
+    pub async fn generation(&self) -> Result<i64, StoreError> {
+        let Some(text) = self.mark(GENERATION).await? else { return Ok(0) };
+        let senseless = |_| StoreError::Owner(Cause::senseless("a generation that is no number"));
+        text.parse().map_err(senseless)
+    }
+
+    /// Tells the storage of a generation.
+    ///
+    /// # Errors
+    /// [`StoreError::Owner`] if it is not certain that the storage has it.
+    pub async fn tell_generation(&self, generation: i64) -> Result<(), StoreError> {
+        let location = self.locate(GENERATION).await?;
+        let told = self.objects().put(&location, format!("{generation}\n").into()).await;
+        told.map(|_| ()).map_err(|error| StoreError::Owner(Cause::of(&error)))
+    }
+
+    /// The text of one of our marks, if it is there.
+    async fn mark(&self, name: &str) -> Result<Option<String>, StoreError> {
+        let location = self.locate(name).await?;
         let failed = |error| StoreError::Owner(Cause::of(&error));
         let marker = match self.objects().get(&location).await {
             Ok(marker) => marker,
@@ -58,7 +82,7 @@ impl Store {
             Err(error) => return Err(failed(error)),
         };
         if marker.meta.size > MARKER_BYTES {
-            return Ok(Some(format!("{MARKER} with {} bytes", marker.meta.size)));
+            return Ok(Some(format!("{name} with {} bytes", marker.meta.size)));
         }
         let text = marker.bytes().await.map_err(failed)?;
         Ok(Some(String::from_utf8_lossy(&text).trim().to_owned()))

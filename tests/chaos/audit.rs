@@ -9,8 +9,8 @@ use crate::objects::files_below;
 use crate::oracle::Logs;
 use crate::stored::{Looked, check_files, segments};
 
-/// Says which database the store belongs to: no data, and no orphan.
-const OWNER: &str = ".strandline-owner";
+/// Say which database the store belongs to, and what it was told: no data, and no orphans.
+const MARKS: [&str; 2] = [".strandline-owner", ".strandline-generation"];
 
 /// What was looked at.
 pub struct Audit {
@@ -62,7 +62,7 @@ async fn check_orphans(fleet: &Fleet, client: &tokio_postgres::Client, differ: &
             .names()
             .await
             .into_iter()
-            .filter(|name| !named.contains(name) && name != OWNER)
+            .filter(|name| !named.contains(name) && !MARKS.contains(&name.as_str()))
             .collect();
         if orphans.is_empty() {
             return;

@@ -103,7 +103,7 @@ async fn exit_codes_and_errors_of_one_line() {
     let (code, document, _) = run(&["openapi", "--lowered"]);
     assert_eq!((code, document), (Some(0), strandline::api::openapi_lowered_json()));
     let (code, migrated, _) = run(&["migrate"]);
-    assert_eq!((code, migrated.as_str()), (Some(0), "the database's schema is at version 5\n"));
+    assert_eq!((code, migrated.as_str()), (Some(0), "the database's schema is at version 6\n"));
 }
 
 #[tokio::test]

@@ -151,6 +151,7 @@ impl TestApp {
             cluster: Arc::new(Cluster::connect(config).expect("librdkafka")),
             store: Store::open(storage.as_str()).expect("a store"),
             limits,
+            generation: Arc::default(),
         };
         let stopping = CancellationToken::new();
         let wake = Arc::new(Notify::new());

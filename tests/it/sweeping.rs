@@ -1,10 +1,11 @@
 //! The sweeper: takes what nobody will ever name, and nothing else.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use strandline::db::{self, CommitOutcome, LastOfTask, NewFile, NewSegment};
-use strandline::job::{WorkLimits, sweep_round};
+use strandline::job::{Shells, WorkLimits, sweep_round, tell_round};
 use strandline::snapshot::{OffsetRange, PartitionRange, RangeTally};
 use strandline::store::OwnerClaim;
 use strandline::store::layout::object_name;
@@ -114,6 +115,41 @@ async fn another_databases_store_is_left_alone() {
     assert!(is_there(&app, &orphan), "it may be a file of the other's");
     std::fs::remove_file(app.files().join(".strandline-owner")).expect("removed");
     assert_eq!(sweep(&app).await, 1);
+}
+
+/// What a restore to an earlier state does to the database, as far as a store is concerned.
+const FORGET_THE_LAST_COMMIT: &str = "
+    UPDATE files SET object_name = 'forgotten'
+        WHERE created_at = (SELECT max(created_at) FROM files);
+    UPDATE sweeps SET generation = generation - 1";
+
+#[tokio::test]
+async fn what_a_restored_database_has_forgotten_stays() {
+    let app = TestApp::spawn_with(NO_GRACE).await;
+    let topic = TestTopic::create(1, &[]).await;
+    topic.produce(&[record(0, 0, "a"), record(0, HOUR, "b"), record(0, 2 * HOUR, "end")]).await;
+    let told = async |shells: &Shells| {
+        tell_round(shells).await.expect("a round");
+        shells.store.generation().await.expect("a number")
+    };
+    app.snapshot(&topic.name, 0, HOUR).await;
+    assert_eq!((told(&app.shells).await, told(&app.shells).await), (1, 1), "once is enough");
+    app.snapshot(&topic.name, HOUR, 2 * HOUR).await;
+    assert_eq!(told(&app.shells).await, 2);
+    assert_eq!((sweep(&app).await, count_files(app.files())), (0, 2));
+
+    let client = app.db().client().await.expect("a connection");
+    client.batch_execute(FORGET_THE_LAST_COMMIT).await.expect("restored");
+    assert_eq!((sweep(&app).await, count_files(app.files())), (0, 2));
+    // The replicas that start on it take nothing of that away.
+    let restarted = Shells { generation: Arc::default(), ..app.shells.clone() };
+    assert_eq!(told(&restarted).await, 2);
+    assert_eq!((sweep(&app).await, count_files(app.files())), (0, 2));
+
+    std::fs::remove_file(app.files().join(".strandline-generation")).expect("removed");
+    assert_eq!((sweep(&app).await, count_files(app.files())), (1, 1), "as it was told to");
+    let restarted = Shells { generation: Arc::default(), ..app.shells.clone() };
+    assert_eq!(told(&restarted).await, 2, "it begins anew");
 }
 
 #[tokio::test]

@@ -143,44 +143,65 @@ def test_restoring_a_dump(stack: Stack, operator: Operator) -> None:
     restored = again(stack, "restored")
     assert [state_of(restored, taken["id"]) for taken in before] == ["succeeded"] * 3
     assert [state_of(restored, taken["id"]) for taken in after] == [None] * 2
-    assert_swept_only_without_marker(stack, restored)
+    assert_swept_only_when_told(
+        stack,
+        restored,
+        "the object store is marked as another database's",
+        (stack.state / "files/.strandline-owner").unlink,
+    )
     restored.stop()
 
 
 def test_restoring_an_older_disk(stack: Stack, operator: Operator) -> None:
     for number in (1, 2, 3):
         stack.strandline.snapshot(TOPIC, *day(number))
-    eventually((stack.state / "files/.strandline-owner").exists, "the store is claimed")
+    generation = stack.state / "files/.strandline-generation"
+    told = told_after(generation, 0)
     cluster = Path(stack.postgres.socket) / "data"
     older = cluster.with_name("older")
     with stopped(stack.postgres):
         copy(cluster, older)
     for number in (4, 5):
         stack.strandline.snapshot(TOPIC, *day(number))
+    told_after(generation, told)
     stack.strandline.stop()
     with stopped(stack.postgres):
         shutil.rmtree(cluster)
         older.rename(cluster)
 
-    # Without this the marker is still ours, and what was stored since is swept away at once.
-    operator.types(*blocks("sh", "Restore to a point in time"))
     restored = again(stack, "strandline")
-    assert_swept_only_without_marker(stack, restored)
+    assert_swept_only_when_told(
+        stack,
+        restored,
+        "the object store has files of a later state of this database",
+        lambda: operator.types(*blocks("sh", "Restore to a point in time")),
+    )
     restored.stop()
 
 
-def assert_swept_only_without_marker(stack: Stack, restored: Strandline) -> None:
+def told_after(generation: Path, told: int) -> int:
+    """What the store was told of last, once that is later."""
+
+    def now() -> int:
+        return int(generation.read_text()) if generation.exists() else 0
+
+    eventually(lambda: now() > told, "the store is told of what was committed")
+    return now()
+
+
+def assert_swept_only_when_told(
+    stack: Stack, restored: Strandline, said: str, tell: Callable[[], object]
+) -> None:
     """Two windows were taken since the copy; five files are there."""
     files = stack.state / "files"
     log = restored.replicas[0].process.log
-    said = "the object store is marked as another database's"
     eventually(lambda: log.read_text().count(said) >= 3, "three rounds of the sweeper")
     assert len(parquet(files)) == 5
     for number in (4, 5):
         taken = restored.snapshot(TOPIC, *day(number)).json()
         assert taken["state"] == "succeeded"
     assert len(parquet(files)) == 7
-    (files / ".strandline-owner").unlink()
+    tell()
     eventually(lambda: len(parquet(files)) == 5, "two are swept")
     with restored.client() as client:
         for number in range(1, 6):

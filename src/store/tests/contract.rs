@@ -62,6 +62,7 @@ macro_rules! contract {
             names_that_lead_elsewhere_are_refused
             unfinished_uploads_are_found_and_removed
             a_storage_has_one_owner
+            a_storage_knows_the_last_generation_that_it_was_told_of
             replicas_that_claim_at_once_own_it_together
         );
     };
@@ -358,6 +359,16 @@ pub async fn a_storage_has_one_owner(place: &Place) {
     assert_eq!(foreign, OwnerClaim::Foreign("database 1".to_owned()));
     assert_eq!(place.store.claim_owner("database 1").await.expect("claimed"), ours);
     assert_eq!(names(&place.store, "").await, BTreeSet::from([".strandline-owner".to_owned()]));
+}
+
+pub async fn a_storage_knows_the_last_generation_that_it_was_told_of(place: &Place) {
+    assert_eq!(place.store.generation().await.expect("looked at"), 0);
+    for generation in [1, 20, 3] {
+        place.store.tell_generation(generation).await.expect("told");
+        assert_eq!(place.again.generation().await.expect("looked at"), generation);
+    }
+    let mark = BTreeSet::from([".strandline-generation".to_owned()]);
+    assert_eq!(names(&place.store, "").await, mark);
 }
 
 pub async fn replicas_that_claim_at_once_own_it_together(place: &Place) {
