@@ -21,6 +21,7 @@ mod logs;
 mod loss;
 mod metrics;
 mod overlap;
+mod page;
 mod process;
 mod replicas;
 mod rows;
