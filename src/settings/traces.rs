@@ -218,7 +218,10 @@ mod tests {
     #[test]
     fn without_an_address_there_are_no_traces() {
         assert!(collector(&[]).expect("good").is_none());
-        assert!(collector(&["--otel-exporter-otlp-endpoint", ""]).expect("good").is_none());
+        for nothing in ["", " "] {
+            let found = collector(&["--otel-exporter-otlp-endpoint", nothing]);
+            assert!(found.expect("good").is_none());
+        }
         // What others have set for other programs is not looked at.
         assert!(collector(&["--otel-exporter-otlp-protocol", "grpc"]).expect("good").is_none());
     }
@@ -236,14 +239,24 @@ mod tests {
         let found = collector(&headers).expect("good").expect("on");
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         assert_eq!(found.headers, [pair("a", "Bearer x="), pair("b", "y")]);
-        let sampler = [
-            "--otel-traces-sampler",
-            "parentbased_traceidratio",
-            "--otel-traces-sampler-arg",
-            "0.1",
-        ];
-        let found = collector(&[&HERE[..], &sampler].concat()).expect("good").expect("on");
-        assert!(matches!(found.sampler, Sampler::ParentBased(_)), "{:?}", found.sampler);
+    }
+
+    #[test]
+    fn samplers_have_the_standards_names() {
+        for (name, sampler) in [
+            ("always_on", "AlwaysOn"),
+            ("always_off", "AlwaysOff"),
+            ("traceidratio", "TraceIdRatioBased(0.1)"),
+            ("parentbased_always_on", "ParentBased(AlwaysOn)"),
+            ("parentbased_always_off", "ParentBased(AlwaysOff)"),
+            ("parentbased_traceidratio", "ParentBased(TraceIdRatioBased(0.1))"),
+        ] {
+            let named = ["--otel-traces-sampler", name, "--otel-traces-sampler-arg", "0.1"];
+            let found = collector(&[&HERE[..], &named].concat()).expect("good").expect("on");
+            assert_eq!(format!("{:?}", found.sampler), sampler);
+        }
+        let found = collector(&HERE).expect("good").expect("on");
+        assert_eq!(format!("{:?}", found.sampler), "ParentBased(AlwaysOn)");
     }
 
     #[test]
@@ -252,11 +265,15 @@ mod tests {
         for (arguments, name, part) in [
             (vec![endpoint, "localhost:4318"], "_ENDPOINT", "write it as http://host:4318"),
             (vec![endpoint, "127.0.0.1"], "_ENDPOINT", "write it as http://host:4318"),
+            (vec![endpoint, "ftp://host:4318"], "_ENDPOINT", "no http or https URL"),
             (vec![endpoint, "http://me:hunter2@host"], "_ENDPOINT", "OTEL_EXPORTER_OTLP_HEADERS"),
+            (vec![endpoint, "http://host?key=hunter2"], "_ENDPOINT", "a query or a fragment"),
+            (vec![endpoint, "http://host#hunter2"], "_ENDPOINT", "a query or a fragment"),
             (vec!["--otel-exporter-otlp-protocol", "grpc"], "_PROTOCOL", "4318"),
             (vec!["--otel-exporter-otlp-headers", "a=b,hunter2"], "_HEADERS", "entry 2 has no ="),
             (vec!["--otel-exporter-otlp-headers", "a=hunter2%"], "_HEADERS", "percent"),
             (vec!["--otel-exporter-otlp-headers", "a b=hunter2"], "_HEADERS", "is no header"),
+            (vec!["--otel-exporter-otlp-headers", "a=hunter2%0Ab"], "_HEADERS", "is no header"),
             (
                 vec!["--otel-traces-sampler", "traceidratio", "--otel-traces-sampler-arg", "10"],
                 "_SAMPLER_ARG",

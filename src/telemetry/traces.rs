@@ -253,17 +253,25 @@ mod tests {
             ("POST /v1/snapshots", SpanKind::Server)
         );
         assert!(request.events.is_empty() && request.status == Status::error(""));
+        end(&tracer, "request", &[("status", Value::I64(404))]);
+        let refused = spans.try_recv().expect("a span");
+        assert_eq!(refused.status, Status::Unset, "that is the caller's error");
         end(&tracer, "task", &[("phase", text("read")), ("code", text("KAFKA_AUTH"))]);
         let task = spans.try_recv().expect("a span");
         assert_eq!((task.name.as_ref(), task.status), ("read", Status::error("KAFKA_AUTH")));
     }
 
     #[test]
-    fn a_span_that_finds_the_queue_full_is_dropped() {
+    fn a_span_that_finds_the_queue_full_is_dropped_and_counted() {
         let (tracer, mut spans) = tracer(2);
-        (0..5).for_each(|_| end(&tracer, "task", &[]));
+        let counters = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+        ::metrics::with_local_recorder(&counters, || {
+            (0..5).for_each(|_| end(&tracer, "task", &[]));
+        });
         assert!(spans.try_recv().is_ok() && spans.try_recv().is_ok());
         assert!(spans.try_recv().is_err());
+        let counted = counters.handle().render();
+        assert!(counted.contains("spans_dropped_total{reason=\"queue_full\"} 3\n"), "{counted}");
     }
 
     #[tokio::test]

@@ -8,6 +8,7 @@ mod auth;
 mod bad_input;
 mod boundaries;
 mod cancel;
+mod collector;
 mod command_line;
 mod coverage;
 mod crashes;

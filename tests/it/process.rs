@@ -6,6 +6,8 @@ use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::harness::brokers;
 
 /// The program, with none of the settings of whoever runs the tests.
@@ -164,6 +166,24 @@ impl Serving {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         panic!("it was not stopped:\n{}", self.log());
+    }
+
+    /// The JSON lines with this message that it has logged so far.
+    pub fn said(&self, message: &str) -> Vec<Value> {
+        let log = self.log();
+        let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.filter(|line| line["message"] == message).collect()
+    }
+
+    /// Waits for a JSON line with this message; gives the last one.
+    pub async fn until_said(&self, message: &str) -> Value {
+        for _ in 0..6000 {
+            if let Some(line) = self.said(message).pop() {
+                return line;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("it does not say {message:?}:\n{}", self.log());
     }
 
     /// What it has logged so far.
