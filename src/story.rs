@@ -89,3 +89,92 @@ fn attributes(run: &EndedRun) -> Vec<KeyValue> {
 fn system_time(time: Timestamp) -> SystemTime {
     UNIX_EPOCH + Duration::from_millis(u64::try_from(time.millis()).unwrap_or(0))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::db::{EndedWork, Phases, Resolved};
+    use crate::snapshot::{Completeness, Failure, FailureKind, State, Totals};
+
+    /// A run in which no two numbers are the same.
+    fn failed() -> EndedRun {
+        EndedRun {
+            snapshot_id: uuid::Uuid::from_u128(1),
+            run: 2,
+            cluster: "default".to_owned(),
+            topic: "orders".to_owned(),
+            origin: "sealer".to_owned(),
+            window_start: Timestamp::from_millis(0),
+            window_end: Timestamp::from_millis(1000),
+            outcome: State::Failed,
+            failure: Some(Failure {
+                partition: Some(3),
+                ..Failure::new(FailureKind::DataLost, "they are gone")
+            }),
+            completeness: Some(Completeness::Sealed),
+            totals: Some(Totals {
+                records: 4,
+                records_added: 5,
+                files: 6,
+                bytes: 7,
+                lost_offsets: 8,
+                uncertain_partitions: 9,
+                out_of_window_records: 10,
+                poison_records: 11,
+            }),
+            newly_lost_offsets: 12,
+            work: EndedWork {
+                tasks: 13,
+                attempts: 14,
+                deaths: 15,
+                records_read: 16,
+                bytes_written: 17,
+            },
+            resolved: Some(Resolved { partitions: 18, offsets: 19, ranges: "0=1..2".to_owned() }),
+            phases: Phases {
+                queued_seconds: Some(0.5),
+                plan_seconds: Some(1.5),
+                read_seconds: Some(2.5),
+                finish_seconds: Some(3.5),
+                duration_seconds: 8.0,
+            },
+            requested_at: Timestamp::from_millis(20),
+            finished_at: Timestamp::from_millis(8020),
+            trace_parent: Some(
+                "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned(),
+            ),
+        }
+    }
+
+    #[test]
+    fn everything_that_is_known_is_told_by_its_name() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let lines = tracing_subscriber::fmt().json().without_time();
+        let lines = lines.with_writer(Mutex::new(file.reopen().expect("the file")));
+        tracing::subscriber::with_default(lines.finish(), || tell(&failed()));
+        let text = std::fs::read_to_string(file.path()).expect("what was written");
+        let line: serde_json::Value = serde_json::from_str(&text).expect("one line");
+        assert_eq!(line["level"], "WARN");
+        assert_eq!(
+            line["fields"],
+            json!({
+                "message": "snapshot finished", "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
+                "snapshot_id": "00000000-0000-0000-0000-000000000001", "run": 2,
+                "topic": "orders", "cluster": "default", "origin": "sealer",
+                "window_start": "1970-01-01T00:00:00.000Z", "window_end": "1970-01-01T00:00:01.000Z",
+                "outcome": "failed", "code": "DATA_LOST", "error": "they are gone",
+                "partition": 3, "completeness": "sealed",
+                "records": 4, "records_added": 5, "files": 6, "bytes": 7, "lost_offsets": 8,
+                "uncertain_partitions": 9, "partitions": 18, "offsets": 19, "ranges": "0=1..2",
+                "records_read": 16, "bytes_written": 17,
+                "tasks": 13, "attempts": 14, "deaths": 15,
+                "queued_seconds": 0.5, "plan_seconds": 1.5, "read_seconds": 2.5,
+                "finish_seconds": 3.5, "duration_seconds": 8.0,
+            })
+        );
+    }
+}

@@ -106,6 +106,14 @@ impl LineLimit {
     }
 }
 
+/// As if the windows of all messages were over.
+#[cfg(test)]
+pub(super) fn end_windows() {
+    for message in locked().values_mut() {
+        message.limit.window_start = None;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

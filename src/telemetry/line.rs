@@ -227,6 +227,7 @@ mod tests {
     fn as_text(work: impl FnOnce()) -> Vec<String> {
         let written = Written::default();
         let lines = tracing_subscriber::fmt().with_writer(written.clone()).with_ansi(false);
+        let lines = lines.with_max_level(tracing::Level::DEBUG);
         let lines = lines.event_format(TextLine::new(false));
         tracing::subscriber::with_default(lines.finish(), work);
         written.lines()
@@ -279,16 +280,71 @@ mod tests {
         assert!(lines[1].ends_with("y…") && lines[1].len() < MAX_LINE_BYTES);
     }
 
+    /// Tests that look at what is left out end the windows of all messages.
+    static WINDOWS: Mutex<()> = Mutex::new(());
+
     #[test]
     fn what_floods_is_left_out_but_not_what_every_line_of_counts() {
+        let _alone = WINDOWS.lock().expect("nobody panicked");
         let texts = as_text(|| {
-            (0..200).for_each(|number| tracing::error!(number, "a flood"));
+            (0..200).for_each(|number| tracing::info!(number, "a flood"));
             (0..200).for_each(|number| tracing::info!(name: "snapshot_finished", number, "kept"));
+            (0..200).for_each(|number| tracing::debug!(number, "asked for"));
+            limit::tell_left_out_so_far();
             limit::tell_left_out_so_far();
         });
         let count = |part: &str| texts.iter().filter(|line| line.contains(part)).count();
-        assert_eq!((count(" a flood "), count(" kept ")), (50, 200));
-        let told = texts.iter().find(|line| line.contains("log lines left out")).expect("told");
-        assert!(told.contains("left_out=150 of_message=\"a flood\""), "{told}");
+        assert_eq!((count(" a flood "), count(" kept "), count(" asked for ")), (50, 200, 200));
+        let flood =
+            "left_out=150 of_message=\"a flood\" of_target=\"strandline::telemetry::line::tests\"";
+        assert_eq!(count(flood), 1, "{:?}", texts.last());
+    }
+
+    #[test]
+    fn the_next_line_of_a_message_tells_what_was_left_out_before_it() {
+        let _alone = WINDOWS.lock().expect("nobody panicked");
+        let say = || tracing::error!("again and again");
+        let json = as_json(|| {
+            (0..60).for_each(|_| say());
+            limit::end_windows();
+            say();
+        });
+        assert_eq!((json.len(), &json[50]["left_out"]), (51, &10.into()));
+        assert!(json[49].get("left_out").is_none(), "{}", json[49]);
+        let text = as_text(|| {
+            (0..60).for_each(|_| say());
+            limit::end_windows();
+            say();
+        });
+        let last = text.last().expect("a line");
+        assert!(last.ends_with("again and again left_out=11"), "{last}");
+    }
+
+    /// Says something as a library does that uses `log`.
+    fn log(module: &str, text: fmt::Arguments<'_>) {
+        let record = tracing_log::log::Record::builder()
+            .level(tracing_log::log::Level::Warn)
+            .target(module)
+            .args(text)
+            .build();
+        tracing_log::format_trace(&record).expect("dispatched");
+    }
+
+    #[test]
+    fn libraries_that_use_log_have_their_own_targets_and_limits() {
+        let _alone = WINDOWS.lock().expect("nobody panicked");
+        let lines = as_json(|| {
+            (0..51).for_each(|number| log("noisy", format_args!("{number}")));
+            log("calm", format_args!("all is well"));
+            limit::tell_left_out_so_far();
+        });
+        assert_eq!(lines.len(), 52, "{lines:?}");
+        let calm = &lines[50];
+        assert_eq!((&calm["target"], &calm["level"]), (&"calm".into(), &"WARN".into()));
+        assert_eq!(calm["message"], "all is well");
+        assert!(
+            calm.as_object().is_some_and(|line| line.keys().all(|name| !name.contains("log.")))
+        );
+        assert_eq!((&lines[51]["left_out"], &lines[51]["of_target"]), (&1.into(), &"noisy".into()));
     }
 }

@@ -1,12 +1,17 @@
 //! What the log says, and what it never does: one line with a run's whole story, and nowhere a
 //! secret or an event.
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
+use std::time::Duration;
 
+use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
+use strandline::job::seal_round;
 use strandline::settings::Cli;
+use strandline::snapshot::Scope;
 
 use crate::harness::{
     HOUR, Record, TestApp, TestTopic, answer, at, empty_database, record, service,
@@ -20,21 +25,6 @@ fn lines(serving: &Serving) -> Vec<Value> {
     serving.log().lines().map(parse).collect()
 }
 
-/// Those with this message.
-fn said(serving: &Serving, message: &str) -> Vec<Value> {
-    lines(serving).into_iter().filter(|line| line["message"] == message).collect()
-}
-
-/// Waits for a line with this message.
-async fn until_said(serving: &Serving, message: &str) -> Value {
-    loop {
-        if let Some(line) = said(serving, message).pop() {
-            return line;
-        }
-        tokio::task::yield_now().await;
-    }
-}
-
 /// A process with JSON lines on the app's database and files.
 fn replica(app: &TestApp, workers: &str) -> Serving {
     let storage = url::Url::from_directory_path(app.files()).expect("absolute");
@@ -42,6 +32,7 @@ fn replica(app: &TestApp, workers: &str) -> Serving {
         ("STRANDLINE_DATABASE_URL", app.database_url()),
         ("STRANDLINE_STORAGE_URL", storage.to_string()),
         ("STRANDLINE_WORKERS", workers.to_owned()),
+        ("STRANDLINE_SEAL_INTERVAL_SECONDS", "3600".to_owned()),
         ("STRANDLINE_LOG_FORMAT", "json".to_owned()),
     ];
     let settings: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
@@ -64,14 +55,16 @@ async fn one_line_tells_a_runs_whole_story() {
     let body = json!({"topic": topic.name, "window_start": at(0), "window_end": at(HOUR)});
     let snapshot = post(&serving, "/v1/snapshots?wait=30", &body).await;
     assert_eq!(snapshot["state"], "succeeded", "{snapshot}");
-    let mut line = until_said(&serving, "snapshot finished").await;
+    let mut line = serving.until_said("snapshot finished").await;
     let fields = line.as_object_mut().expect("an object");
     for name in ["timestamp", "version", "replica", "task"] {
         assert!(fields.remove(name).is_some_and(|value| !value.is_null()), "no {name}");
     }
     let mut phases = 0.0;
     for name in ["queued_seconds", "plan_seconds", "read_seconds", "finish_seconds"] {
-        phases += fields.remove(name).and_then(|value| value.as_f64()).expect("a phase");
+        let phase = fields.remove(name).and_then(|value| value.as_f64()).expect("a phase");
+        assert!(phase >= 0.0, "{name}: {phase}");
+        phases += phase;
     }
     let duration = fields.remove("duration_seconds").and_then(|value| value.as_f64());
     assert!((phases - duration.expect("a duration")).abs() < 0.01, "the phases are all of it");
@@ -93,13 +86,14 @@ async fn one_line_tells_a_runs_whole_story() {
             "phase": "finish", "attempt": 1,
         })
     );
-    let answered = until_said(&serving, "answered").await;
+    let answered = serving.until_said("answered").await;
+    assert_eq!(serving.said("snapshot finished").len(), 1);
     assert_eq!(answered["route"], "/v1/snapshots");
     assert_eq!(answered["request_id"], "from-the-test");
     assert_eq!(answered["snapshot_id"], snapshot["id"]);
     assert_eq!((&answered["method"], &answered["status"]), (&json!("POST"), &json!(200)));
     assert!(answered["duration_seconds"].is_f64(), "{answered}");
-    assert_eq!(said(&serving, "planned")[0]["snapshot_id"], snapshot["id"]);
+    assert_eq!(serving.said("planned")[0]["snapshot_id"], snapshot["id"]);
 }
 
 #[tokio::test]
@@ -110,12 +104,13 @@ async fn a_run_that_fails_or_is_cancelled_has_its_line_too() {
     let body = json!({"topic": gone, "window_start": at(0), "window_end": at(HOUR)});
     let snapshot = post(&serving, "/v1/snapshots?wait=30", &body).await;
     assert_eq!(snapshot["state"], "failed", "{snapshot}");
-    let line = until_said(&serving, "snapshot finished").await;
+    let line = serving.until_said("snapshot finished").await;
     assert_eq!((&line["level"], &line["outcome"]), (&json!("WARN"), &json!("failed")));
     assert_eq!((&line["code"], &line["topic"]), (&json!("TOPIC_NOT_FOUND"), &json!(gone)));
     assert_eq!(line["error"], snapshot["error"]["message"]);
     assert!(line.get("ranges").is_none() && line.get("records").is_none(), "{line}");
-    assert_eq!(said(&serving, "snapshot finished").len(), 1);
+    assert!(line["plan_seconds"].is_null() && line["finish_seconds"].is_null(), "{line}");
+    assert_eq!(serving.said("snapshot finished").len(), 1);
 
     let idle = replica(&app, "0");
     drop(serving);
@@ -129,14 +124,153 @@ async fn a_run_that_fails_or_is_cancelled_has_its_line_too() {
         )
         .await;
     }
-    let line = until_said(&idle, "snapshot finished").await;
+    let line = idle.until_said("snapshot finished").await;
     assert_eq!((&line["outcome"], &line["run"]), (&json!("cancelled"), &json!(1)));
     assert_eq!(
         (&line["request_id"], &line["snapshot_id"]),
         (&json!("from-the-test"), &queued["id"])
     );
     assert!(line["queued_seconds"].is_null() && line["duration_seconds"].is_f64(), "{line}");
-    assert_eq!(said(&idle, "snapshot finished").len(), 1);
+    assert_eq!(idle.said("snapshot finished").len(), 1);
+}
+
+/// Asks for the first hour, and waits for what becomes of it.
+async fn ask(serving: &Serving, topic: &TestTopic, on_loss: &str) -> Value {
+    let body = json!({"topic": topic.name, "window_start": at(0), "window_end": at(HOUR),
+        "on_loss": on_loss});
+    post(serving, "/v1/snapshots?wait=60", &body).await
+}
+
+/// Waits for the line of a run, the first one being 1.
+async fn story(serving: &Serving, run: usize) -> Value {
+    for _ in 0..6000 {
+        if let Some(line) = serving.said("snapshot finished").get(run - 1) {
+            assert_eq!(line["run"], run, "{line}");
+            return line.clone();
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("run {run} has no line:\n{}", serving.log());
+}
+
+#[tokio::test]
+async fn every_run_tells_its_own_numbers() {
+    let (app, topic) = (TestApp::spawn().await, TestTopic::create(1, &[]).await);
+    let serving = replica(&app, "1");
+    topic.produce(&[record(0, 1, "a"), record(0, 2, "b")]).await;
+    ask(&serving, &topic, "fail").await;
+    story(&serving, 1).await;
+    topic.produce(&[record(0, 3, "c")]).await;
+    assert_eq!(seal_round(&app.shells).await.expect("a round"), 1);
+    let sealer = story(&serving, 2).await;
+    topic.produce(&[record(0, 4, "lost"), record(0, 5, "e"), record(0, HOUR, "end")]).await;
+    topic.delete_below(0, 4).await;
+    assert_eq!(ask(&serving, &topic, "fail").await["state"], "failed");
+    let failed = story(&serving, 3).await;
+    let last = ask(&serving, &topic, "report").await;
+    assert_eq!(last["state"], "succeeded", "{last}");
+    let nothing_read = story(&serving, 4).await;
+
+    let names = ["outcome", "code", "completeness", "origin", "level"];
+    let texts = |line: &Value| names.map(|name| line[name].as_str().unwrap_or("-").to_owned());
+    assert_eq!(texts(&sealer), ["succeeded", "-", "settled", "sealer", "INFO"]);
+    assert_eq!(texts(&failed), ["failed", "DATA_LOST", "-", "request", "WARN"]);
+    assert_eq!(texts(&nothing_read), ["succeeded", "-", "sealed", "request", "INFO"]);
+    let names = ["records", "records_added", "records_read", "lost_offsets", "offsets", "tasks"];
+    let numbers = |line: &Value| names.map(|name| line[name].as_i64().unwrap_or(-1));
+    assert_eq!(numbers(&sealer), [3, 1, 1, 0, 1, 3]);
+    assert_eq!(numbers(&failed), [4, 1, 1, 1, 1, 3]);
+    assert_eq!(numbers(&nothing_read), [4, 0, 0, 1, 0, 2]);
+    assert_eq!(nothing_read["bytes_written"], 0);
+    assert_eq!(nothing_read["bytes"], last["result"]["bytes"]);
+    assert!(failed["bytes_written"].as_i64() < failed["bytes"].as_i64(), "{failed}");
+    assert!(nothing_read["read_seconds"].is_null(), "{nothing_read}");
+    assert!(nothing_read["finish_seconds"].is_f64(), "{nothing_read}");
+}
+
+#[tokio::test]
+async fn of_many_partitions_the_first_ones_are_told() {
+    let (app, topic) = (TestApp::spawn().await, TestTopic::create(33, &[]).await);
+    let events: Vec<_> = (0..33).map(|partition| record(partition, 1, "a")).collect();
+    topic.produce(&events).await;
+    topic.delete_below(0, 1).await;
+    let serving = replica(&app, "1");
+    ask(&serving, &topic, "report").await;
+    let line = story(&serving, 1).await;
+    let (first, rest): (_, Vec<_>) =
+        ("0=1..1".to_owned(), (1..32).map(|number| format!("{number}=0..1")).collect());
+    assert_eq!(line["ranges"], [&[first][..], &rest].concat().join(" "));
+    assert_eq!((&line["partitions"], &line["offsets"]), (&json!(33), &json!(32)));
+    assert_eq!(line["uncertain_partitions"], 1);
+}
+
+#[tokio::test]
+async fn what_floods_is_left_out_and_told_of_but_a_story_never_is() {
+    let app = TestApp::spawn().await;
+    let mut serving = replica(&app, "0");
+    let cancelled = (0..60).map(async |hour| {
+        let body = json!({"topic": "anything", "window_start": at(hour * HOUR),
+            "window_end": at((hour + 1) * HOUR)});
+        let path = post(&serving, "/v1/snapshots", &body).await["links"]["self"].clone();
+        post(&serving, &format!("{}/cancel", path.as_str().expect("a path")), &json!({})).await;
+    });
+    stream::iter(cancelled).buffer_unordered(4).collect::<()>().await;
+    let http = reqwest::Client::new();
+    let nothing = || answer(http.post(format!("{}/v1/nothing", serving.url)));
+    let flood =
+        async || stream::iter((0..200).map(|_| nothing())).buffer_unordered(4).count().await;
+    flood().await;
+    let left_out = serving.until_said("log lines left out").await;
+    assert_eq!(left_out["of_message"], "answered");
+    assert_eq!(left_out["of_target"], "strandline::api::middleware");
+    assert_eq!(serving.said("snapshot finished").len(), 60);
+    // The last ones are told of at the end.
+    let told = serving.said("log lines left out").len();
+    flood().await;
+    serving.signal("TERM");
+    assert_eq!(serving.ended().await.code(), Some(0));
+    for _ in 0..6000 {
+        if serving.said("log lines left out").len() > told {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("it ends without a word:\n{}", serving.log());
+}
+
+#[tokio::test]
+async fn who_was_not_let_in_and_where_we_failed_is_told() {
+    let app = TestApp::spawn().await;
+    let token = app.token("somebody", Scope::Read, &[]).await;
+    let serving = replica(&app, "0");
+    let http = reqwest::Client::new();
+    let list = || http.get(format!("{}/v1/snapshots", serving.url));
+    // A poll is not.
+    assert_eq!(answer(list().bearer_auth(&token)).await.0, 200);
+    assert_eq!(answer(list()).await.0, 401);
+    let refused = serving.until_said("answered").await;
+    assert_eq!((&refused["status"], &refused["method"]), (&json!(401), &json!("GET")));
+    assert_eq!(serving.said("answered").len(), 1);
+    let body = json!({"topic": "orders", "window_start": at(0), "window_end": at(HOUR)});
+    let post = http.post(format!("{}/v1/snapshots", serving.url)).bearer_auth(&token).json(&body);
+    assert_eq!(answer(post).await.0, 403);
+    let refused = answered(&serving, 2).await;
+    assert_eq!((&refused["status"], &refused["caller"]), (&json!(403), &json!("somebody")));
+    let client = app.db().client().await.expect("a connection");
+    client.batch_execute("ALTER TABLE snapshots RENAME TO hidden").await.expect("renamed");
+    assert!(answer(list().bearer_auth(&token)).await.0 >= 500);
+    assert!(answered(&serving, 3).await["status"].as_i64() >= Some(500));
+}
+
+/// Waits for so many lines of answers; gives the last one.
+async fn answered(serving: &Serving, number: usize) -> Value {
+    for _ in 0..6000 {
+        if let Some(line) = serving.said("answered").get(number - 1) {
+            return line.clone();
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("no {number} answers are told of:\n{}", serving.log());
 }
 
 /// What must be nowhere, each word with what it stands for.
@@ -151,6 +285,7 @@ const CANARIES: &[(&str, &str)] = &[
     ("canary-basic", "a password that was shown and is none"),
     ("canary-query", "what a caller put into a URL"),
     ("canary-event", "an event"),
+    ("canary-collector", "a key of the collector"),
     ("s3,cret=1", "the brokers' password"),
     (r"s3\,cret=1", "the brokers' password, as it is set"),
 ];
@@ -209,6 +344,8 @@ fn secret_settings(url: &str) -> Vec<(&'static str, String)> {
         ("STRANDLINE_KAFKA_BROKERS", service("STRANDLINE_TEST_KAFKA_SASL")),
         ("STRANDLINE_KAFKA_PROPERTIES", properties.to_owned()),
         ("AWS_SECRET_ACCESS_KEY", "canary-s3-secret".to_owned()),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1".to_owned()),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "api-key=canary-collector".to_owned()),
         ("STRANDLINE_LOG", "trace".to_owned()),
         ("STRANDLINE_LOG_FORMAT", "json".to_owned()),
     ]
@@ -272,7 +409,14 @@ async fn no_secret_and_no_event_is_told_while_all_goes_well() {
     let log = serving.log();
     let targets = ["librdkafka", "strandline::", "actix"];
     assert!(targets.iter().all(|target| log.contains(target)), "all is logged");
-    assert!(lines(&serving).iter().any(|line| line["level"] == "TRACE"));
+    let lines = lines(&serving);
+    assert!(lines.iter().any(|line| line["level"] == "TRACE"));
+    let values = |line: &&Value| line["target"] == "tokio_postgres::query";
+    assert!(lines.iter().filter(values).all(|line| line["level"] != "DEBUG"), "statements' values");
+    let polled = |line: &&Value| line["target"] == "librdkafka" && line["text"].is_string();
+    let levels: BTreeSet<_> =
+        lines.iter().filter(polled).filter_map(|line| line["level"].as_str()).collect();
+    assert!(levels.contains("DEBUG") && !levels.contains("ERROR"), "{levels:?}");
     has_no_canary("the log", &log);
     assert!(!log.contains(&token["strandline_".len()..]), "a token is in the log");
 }
@@ -349,6 +493,8 @@ async fn no_secret_is_told_by_a_program_that_does_not_start() {
         vec!["serve", "--storage-url", "s3://bucket?secret=canary-url-password"],
         vec!["serve", "--kafka-properties", "sasl.password=canary-wrong-password,what"],
         vec!["serve", "--nonsense"],
+        vec!["serve", "--otel-exporter-otlp-headers", "canary-collector"],
+        vec!["serve", "--otel-exporter-otlp-endpoint", "http://me:canary-url-password@host"],
     ];
     for arguments in arguments {
         let mut command = strandline(&arguments, folder.path());
@@ -358,9 +504,14 @@ async fn no_secret_is_told_by_a_program_that_does_not_start() {
         let said = text(&output.stdout) + &text(&output.stderr);
         has_no_canary(&format!("what {arguments:?} prints"), &said);
     }
-    let named = ["--database-url", "--kafka-properties", "--storage-url"];
-    let values = ["x:canary-database-password", "a=canary-key-password", "canary-url-password"];
-    let arguments = named.iter().zip(values).flat_map(|(name, value)| [*name, value]);
+    let secret = [
+        ("--database-url", "x:canary-database-password"),
+        ("--kafka-properties", "a=canary-key-password"),
+        ("--storage-url", "canary-url-password"),
+        ("--otel-exporter-otlp-endpoint", "canary-url-password"),
+        ("--otel-exporter-otlp-headers", "a=canary-collector"),
+    ];
+    let arguments = secret.into_iter().flat_map(|(name, value)| [name, value]);
     let cli = Cli::try_parse_from(["strandline", "serve"].into_iter().chain(arguments));
     has_no_canary("the settings' Debug form", &format!("{:?}", cli.expect("good settings")));
 }
