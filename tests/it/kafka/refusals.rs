@@ -124,13 +124,15 @@ fn no_admin_request_waits_where_nobody_answered_before() {
     let topic = TopicName::parse("anything").expect("a name");
     let first = client.describe_topic(&topic).expect_err("nobody answers");
     assert_eq!(first.failure_kind(), FailureKind::KafkaUnavailable);
-    for error in [
-        client.describe_topic(&topic).expect_err("nobody answers"),
-        client.low_watermarks(&topic, &[0]).map(|_| ()).expect_err("nobody answers"),
+    for (error, attempt) in [
+        (client.describe_topic(&topic).err(), "describing the topic failed: "),
+        (client.low_watermarks(&topic, &[0]).err(), "asking for offsets failed: "),
     ] {
+        let text = error.expect("nobody answers").to_string();
         // What an admin request waits for, as librdkafka says when the time is over.
-        let text = error.to_string();
         assert!(!text.contains("waiting for controller") && text.contains("refused"), "{text}");
+        // The question about offsets says whose watermark it is, once it is put.
+        assert!(text.starts_with(attempt), "{text}");
     }
 }
 
