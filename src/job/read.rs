@@ -392,3 +392,17 @@ impl Silence {
         since.elapsed() >= SILENCE_SHOWS_AFTER && !self.noticed.replace(true)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_ranges_the_first_ones_are_told() {
+        let range = |partition| PartitionRange { partition, range: OffsetRange::new(5, 7) };
+        let of = |partitions| told(&(0..partitions).map(range).collect::<Vec<_>>());
+        assert_eq!(of(2), "0=5..7 1=5..7");
+        assert_eq!(of(33), of(32));
+        assert_eq!(of(32).split(' ').count(), RANGES_TOLD);
+    }
+}

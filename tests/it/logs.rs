@@ -34,6 +34,8 @@ fn replica(app: &TestApp, workers: &str) -> Serving {
         ("STRANDLINE_WORKERS", workers.to_owned()),
         ("STRANDLINE_SEAL_INTERVAL_SECONDS", "3600".to_owned()),
         ("STRANDLINE_LOG_FORMAT", "json".to_owned()),
+        // As a Compose file sets what it was not given: as if it were not set.
+        ("STRANDLINE_LOG", String::new()),
     ];
     let settings: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
     Serving::start_with(app.files(), &settings)
@@ -236,6 +238,28 @@ async fn what_floods_is_left_out_and_told_of_but_a_story_never_is() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("it ends without a word:\n{}", serving.log());
+}
+
+#[tokio::test]
+async fn a_try_that_is_made_again_is_told_with_its_cause_and_pause() {
+    let (folder, url) = (folder(), empty_database().await);
+    let settings = [
+        ("STRANDLINE_DATABASE_URL", url.as_str()),
+        ("STRANDLINE_KAFKA_BROKERS", "127.0.0.1:1"),
+        ("STRANDLINE_LOG_FORMAT", "json"),
+    ];
+    let serving = Serving::start_with(folder.path(), &settings);
+    let body = json!({"topic": "orders", "window_start": at(0), "window_end": at(HOUR)});
+    let asked = post(&serving, "/v1/snapshots", &body).await;
+    let line = serving.until_said("retrying").await;
+    assert_eq!((&line["level"], &line["snapshot_id"]), (&json!("WARN"), &asked["id"]));
+    assert_eq!((&line["code"], &line["retryable"]), (&json!("KAFKA_UNAVAILABLE"), &json!(true)));
+    let pause = line["backoff_seconds"].as_f64().expect("seconds");
+    assert!(pause > 0.0 && pause <= 1.0, "{line}");
+    // What librdkafka calls an error is one connection's.
+    let of_librdkafka = serving.said("librdkafka says");
+    assert!(of_librdkafka.iter().any(|line| line["level"] == "WARN"), "{}", serving.log());
+    assert!(of_librdkafka.iter().all(|line| line["level"] != "ERROR"), "{}", serving.log());
 }
 
 #[tokio::test]
@@ -499,6 +523,10 @@ async fn no_secret_is_told_by_a_program_that_does_not_start() {
     for arguments in arguments {
         let mut command = strandline(&arguments, folder.path());
         command.envs(settings.iter().map(|(name, value)| (*name, value)));
+        if arguments.contains(&"--help") {
+            command.env("STRANDLINE_STORAGE_URL", "s3://canary-url-password@bucket");
+            command.env("OTEL_EXPORTER_OTLP_ENDPOINT", "http://canary-url-password@host");
+        }
         let output = command.output().expect("it runs");
         assert!(!output.stdout.is_empty() || !output.stderr.is_empty());
         let said = text(&output.stdout) + &text(&output.stderr);

@@ -208,7 +208,9 @@ async fn what_nobody_asked_for_is_a_trace_of_its_own_and_is_sent_before_the_end(
     topic.produce(&[record(0, 1, "a"), record(0, HOUR, "b")]).await;
     let (folder, collector) = (folder(), Collector::start());
     let (start, end) = (at(0), at(HOUR));
+    let header = "authorization=Bearer%20by-option";
     let arguments = ["snapshot", "--topic", &topic.name, "--start", &start, "--end", &end];
+    let arguments = [&arguments[..], &["--otel-exporter-otlp-headers", header]].concat();
     let mut command = strandline(&arguments, folder.path());
     command.env("STRANDLINE_DATABASE_URL", app.database_url());
     command.env("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url);
@@ -218,6 +220,8 @@ async fn what_nobody_asked_for_is_a_trace_of_its_own_and_is_sent_before_the_end(
     let spans = collector.all();
     let run = spans.iter().find(|seen| seen.span.name == "run").expect("a run");
     assert!(run.span.parent_span_id.is_empty(), "{run:?}");
+    let headers = collector.headers.lock().expect("nobody panicked").clone();
+    assert!(headers.first().is_some_and(|header| header == "Bearer by-option"), "{headers:?}");
     for name in ["plan", "read", "finish"] {
         let task = spans.iter().find(|seen| seen.span.name == name).expect("a task");
         assert!(task.has_parent(run) && task.span.trace_id == run.span.trace_id, "{task:?}");
