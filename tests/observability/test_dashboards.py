@@ -9,13 +9,13 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import promql_parser
 import pytest
 
 from stack import dashboards
 from stack.dashboards import Panel, Span
+from stack.promql import selectors
 from stack.services import ROOT
 
 SPAN = Span(0, 900)
@@ -104,20 +104,6 @@ def test_a_panel_asks_a_question_and_says_what_its_numbers_are(panel: Panel) -> 
     assert document["datasource"]["uid"] == "${datasource}"
     names = [target["legendFormat"] for target in document["targets"]]
     assert len(names) == 1 or "__auto" not in names
-
-
-def selectors(node: Any, *, ranged: bool = False) -> list[tuple[Any, bool]]:
-    """All selectors of series in a query, and whether each is of a range."""
-    if isinstance(node, promql_parser.VectorSelector):
-        return [(node, ranged)]
-    ranged = isinstance(node, promql_parser.MatrixSelector)
-    found: list[tuple[Any, bool]] = []
-    for part in ("expr", "lhs", "rhs", "vector_selector", "param"):
-        if (child := getattr(node, part, None)) is not None:
-            found += selectors(child, ranged=ranged)
-    for child in getattr(node, "args", None) or []:
-        found += selectors(child)
-    return found
 
 
 def test_selectors_are_found_in_all_places() -> None:
