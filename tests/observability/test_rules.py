@@ -5,6 +5,7 @@ Needs no service: `pytest tests/observability/test_rules.py` with promtool in PR
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -120,10 +121,18 @@ def documented() -> dict[str, tuple[str, str]]:
     return {name: (kind, labels) for name, kind, labels in re.findall(row, METRICS, re.MULTILINE)}
 
 
+def targets() -> Iterator[dict[str, Any]]:
+    """The queries of all panels."""
+    for file in sorted((ROOT / "deploy/grafana/dashboards").glob("*.json")):
+        for panel in json.loads(file.read_text())["panels"]:
+            yield from panel.get("targets", [])
+
+
 def named() -> Iterator[tuple[str, str]]:
-    """Metrics and matchers of all expressions, and of the questions that the runbook asks."""
+    """Metrics and matchers of alerts, of panels, and of the questions that the runbook asks."""
     expressions = [rule["expr"] for rule in ALERTS + rules("record")]
     expressions += [alert["annotations"]["description"] for alert in ALERTS]
+    expressions += [target["expr"] for target in targets()]
     for text in [*expressions, RUNBOOKS]:
         # The names of records are made of names of metrics.
         yield from SELECTOR.findall(re.sub(r"\bjob(?:_topic)?:\w+:\w+", "", text))
