@@ -115,6 +115,24 @@ def test_links_of_the_runbook_lead_somewhere() -> None:
         assert not anchor or anchor in anchors, f"{file}#{anchor}"
 
 
+def test_the_runbook_speaks_of_what_there_is() -> None:
+    sources = "".join(file.read_text() for file in (ROOT / "src").rglob("*.rs"))
+    codes = set(re.findall(r"`([A-Z]+(?:_[A-Z]+)*)`", RUNBOOKS))
+    codes = {code for code in codes if not code.startswith(("STRANDLINE_", "AIRFLOW_", "TOKEN"))}
+    said = set(re.findall(r'"((?:could not|can.t|the) [a-z \']+)"', RUNBOOKS))
+    assert len(codes) > 8
+    assert len(said) > 4
+    assert [one for one in sorted(codes | said) if one not in sources] == []
+    routes = json.loads((ROOT / "openapi/strandline.json").read_text())["paths"]
+    asked = re.findall(r"\$url(/[\w/$]+)|`(?:GET )?(/(?:v1/|readyz|livez)[^`?]*)", RUNBOOKS)
+    for one in {first or second for first, second in asked}:
+        assert re.sub(r"\$(\w+)", r"{\1}", one) in routes, one
+    assert len(asked) > 8
+    named = set(re.findall(r"`((?:Strandline|Postgres|Airflow|Node|Target)[A-Z]\w+)`", RUNBOOKS))
+    assert len(named) > 8
+    assert named <= set(NAMES)
+
+
 def documented() -> dict[str, tuple[str, str]]:
     """The metrics of docs/metrics.md: kind and labels of each."""
     row = r"^\| `(strandline_\w+)` \| (\w+) \| (.*?) \|"

@@ -87,7 +87,8 @@ class Postgres(Service):
         # The second time, some versions have something to say of what is there already.
         environment["PGOPTIONS"] = "--client-min-messages=warning"
         done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True)
-        assert (done.returncode, done.stderr) == (0, ""), done.stderr
+        said = f"{done.returncode}: {done.stderr}"
+        assert said == "0: ", said
 
     def url(self, database: str = "strandline", user: str = "strandline") -> str:
         """A URL of a database."""
