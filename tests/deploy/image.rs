@@ -1,6 +1,7 @@
 //! Dockerfile and .dockerignore.
 
 use std::fs;
+use std::process::Command;
 
 use crate::{check_pinned, path, text};
 
@@ -47,6 +48,55 @@ fn it_has_what_building_needs() {
         assert!(text("scripts/install.sh").contains(package), "{package} is not needed any more");
         assert!(built.split(' ').any(|word| word == package), "{package} is missing");
     }
+}
+
+#[test]
+fn what_was_built_is_what_is_run() {
+    let stages = of("FROM");
+    let (_, stage) = stages[0].split_once(" AS ").expect("a stage with a name");
+    let build = of("RUN").into_iter().find(|run| run.contains("cargo build")).expect("a build");
+    let [folder, _] = &of("WORKDIR")[..] else { panic!("two folders") };
+    assert!(build.contains(&format!("--mount=type=cache,target={folder}/target ")), "{build}");
+    // A cache is gone after the step, so the program is put elsewhere in the same one.
+    let out = "/out/strandline";
+    assert!(build.ends_with(&format!("install -D -m 0755 target/release/strandline {out}")));
+    let copied = format!("--from={stage} {out} /usr/local/bin/strandline");
+    assert!(of("COPY").contains(&copied), "{copied}");
+    // Without the declaration the variable is empty, whatever is handed over.
+    assert!(build.contains("STRANDLINE_COMMIT=\"$STRANDLINE_COMMIT\" cargo build"));
+    assert_eq!(of("ARG"), [r#"STRANDLINE_COMMIT="""#]);
+}
+
+#[test]
+fn it_has_the_libraries_that_the_program_is_linked_to() {
+    let linked = Command::new("ldd").arg(env!("CARGO_BIN_EXE_strandline")).output().expect("ldd");
+    let linked = String::from_utf8(linked.stdout).expect("UTF-8");
+    let installed = of("RUN").last().cloned().expect("a last step");
+    let has = |package: &str| installed.split(' ').any(|word| word == package);
+    let mut libraries = 0;
+    for library in linked.lines().filter_map(|line| line.trim().split(".so").next()) {
+        let package = match library {
+            "libssl" | "libcrypto" => "libssl3t64",
+            "libz" => "zlib1g",
+            // In every Debian.
+            "libc" | "libm" | "libgcc_s" | "linux-vdso" => continue,
+            loader if loader.contains("/ld-linux") => continue,
+            other => panic!("which package has {other}?"),
+        };
+        assert!(has(package), "{package} is missing");
+        libraries += 1;
+    }
+    assert!(libraries >= 2, "{linked}");
+    assert!(has("ca-certificates"), "nobody could be believed");
+}
+
+#[test]
+fn it_may_write_to_its_own_folder() {
+    let folder = "/var/lib/strandline";
+    let made = of("RUN").last().cloned().expect("a last step");
+    assert!(made.ends_with(&format!("install -d -o 65532 -g 65532 -m 0750 {folder}")), "{made}");
+    assert_eq!(of("WORKDIR")[1], folder);
+    assert!(of("ENV")[0].ends_with(&format!("STRANDLINE_DATA_DIR={folder}")));
 }
 
 #[test]

@@ -6,35 +6,18 @@ import json
 import os
 import re
 import subprocess
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 import yaml
 
+from stack.compose import compose, services, words
+from stack.dashboards import documents
 from stack.exporters import MAPPING
 from stack.prometheus import CONFIG
 from stack.services import ROOT
 from stack.whole import Stack
-
-Json = dict[str, Any]
-
-
-@cache
-def compose(*profiles: str) -> Json:
-    """The file as `docker compose config` has it: anchors and variables filled in."""
-    command = [os.environ["COMPOSE_CHECK"], str(ROOT / "docker-compose.yml"), *profiles]
-    environment = {"PATH": os.environ["PATH"]}
-    read = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert read.returncode == 0, read.stderr
-    return json.loads(read.stdout)
-
-
-def services() -> dict[str, Json]:
-    """All of them."""
-    return compose("airflow")["services"]
 
 
 def run(*command: str) -> str:
@@ -82,6 +65,16 @@ def test_statsd_exporter_reads_its_mapping() -> None:
     run(os.environ["STATSD_EXPORTER"], "--check-config", f"--statsd.mapping-config={MAPPING}")
 
 
+def test_gauges_end_and_counters_do_not() -> None:
+    mapping = yaml.safe_load(MAPPING.read_text())
+    assert "ttl" not in mapping["defaults"]
+    kept = [rule for rule in mapping["mappings"] if rule.get("action") != "drop"]
+    ends = [(rule["match"], rule["ttl"]) for rule in kept if "ttl" in rule]
+    assert [rule.get("match_metric_type") for rule in kept if "ttl" in rule] == ["gauge"] * 2
+    # The first that matches is the one.
+    assert ends == [(r"^airflow\.ti\.(.+)$", "5m"), (r"^airflow\.(.+)$", "2h")]
+
+
 def test_the_versions_are_those_that_are_tested() -> None:
     for name, service in (
         ("prometheus", "prometheus"),
@@ -102,7 +95,7 @@ def test_the_versions_are_those_that_are_tested() -> None:
 
 def test_what_is_scraped_is_a_service_under_its_port() -> None:
     config = yaml.safe_load(CONFIG.read_text())
-    assert config["global"]["scrape_interval"] == "15s"
+    assert config["global"]["scrape_interval"] == config["global"]["evaluation_interval"] == "15s"
     listens = {
         "strandline": services()["strandline-1"]["environment"]["STRANDLINE_METRICS_LISTEN"],
         "airflow": words("statsd-exporter"),
@@ -111,11 +104,15 @@ def test_what_is_scraped_is_a_service_under_its_port() -> None:
         "minio": words("storage"),
         "prometheus": ":9090",
     }
+    assert {job["job_name"] for job in config["scrape_configs"]} == set(listens)
     scraped: set[str] = set()
     for job in config["scrape_configs"]:
         name = job["job_name"]
+        # No label is renamed and nothing is dropped on the way.
+        assert set(job) <= {"job_name", "metrics_path", "static_configs", "dns_sd_configs"}
         for found in job.get("dns_sd_configs", []):
             scraped.update(found["names"])
+            assert (found["type"], found["refresh_interval"]) == ("A", "15s")
             assert listens[name].endswith(f":{found['port']}")
         for static in job.get("static_configs", []):
             for target in static["targets"]:
@@ -124,11 +121,6 @@ def test_what_is_scraped_is_a_service_under_its_port() -> None:
                 assert host in services() or host == "127.0.0.1"
                 assert re.search(rf":{port}\b", listens[name]), name
     assert {one for one in services() if one.startswith("strandline-")} <= scraped
-
-
-def words(service: str) -> str:
-    """Its command."""
-    return " ".join(services()[service]["command"])
 
 
 def test_the_machine_is_read_and_reached_from_here_only() -> None:
@@ -146,9 +138,15 @@ def test_the_machine_is_read_and_reached_from_here_only() -> None:
 def test_grafana_finds_prometheus_and_the_dashboards() -> None:
     folder = ROOT / "deploy/grafana/provisioning"
     [source] = yaml.safe_load((folder / "datasources/prometheus.yml").read_text())["datasources"]
-    assert source["url"] == "http://prometheus:9090"
     assert source["jsonData"]["timeInterval"] == "15s"
+    wanted = {"type": "prometheus", "url": "http://prometheus:9090", "access": "proxy"}
+    assert source == source | wanted | {"isDefault": True, "editable": False}
+    # What the dashboards have chosen as long as nobody chooses.
+    for document in documents().values():
+        chosen = document["templating"]["list"][0]["current"]
+        assert chosen == {"text": source["name"], "value": source["uid"]}
     [provider] = yaml.safe_load((folder / "dashboards/strandline.yml").read_text())["providers"]
+    assert (provider["type"], provider["allowUiUpdates"]) == ("file", False)
     mounts = {volume["target"]: volume for volume in services()["grafana"]["volumes"]}
     dashboards = mounts[provider["options"]["path"]]["source"]
     assert Path(dashboards) == ROOT / "deploy/grafana/dashboards"
@@ -161,7 +159,26 @@ def test_the_roles_can_be_made_twice_and_may_only_look(stack: Stack) -> None:
     stack.postgres.set_up()
     with pytest.raises(AssertionError, match="permission denied"):
         stack.postgres.ask("monitor", "SELECT * FROM snapshots")
-    assert stack.postgres.ask("monitor", "SELECT count(*) > 0 FROM pg_stat_activity") == (True,)
+    # Of others, too.
+    seen = (
+        "SELECT count(*) > 0 FROM pg_stat_activity WHERE usename = 'strandline' AND query LIKE '%'"
+    )
+    assert stack.postgres.ask("monitor", f"{seen} AND query <> '<insufficient privilege>'") == (
+        True,
+    )
+    rights = "SELECT rolsuper OR rolcreatedb OR rolcreaterole, rolconnlimit FROM pg_roles"
+    for role, limit in (("monitor", 5), ("airflow", -1)):
+        found = stack.postgres.ask("strandline", f"{rights} WHERE rolname = '{role}'")
+        assert found == (False, limit), role
+    stack.postgres.ask("airflow", "CREATE TABLE mine (); DROP TABLE mine", database="airflow")
+
+
+def test_a_role_has_its_own_password_and_what_is_missing_is_an_error(stack: Stack) -> None:
+    text = (ROOT / "deploy/postgres/setup.sql").read_text()
+    given = re.findall(r"^ALTER ROLE (\w+) .*PASSWORD :'(\w+)_password';$", text, re.MULTILINE)
+    assert given == [("monitor", "monitor"), ("airflow", "airflow")]
+    with pytest.raises(AssertionError, match=r"(?s)^3: .*PASSWORD :'monitor_"):
+        stack.postgres.set_up(roles=["airflow"])
 
 
 def test_health_checks_ask_for_what_is_there(stack: Stack) -> None:
@@ -194,10 +211,13 @@ def test_airflow_sends_tags_once_and_all_of_them_are_understood(stack: Stack) ->
     )
     text = stack.exported('airflow_ti_finish_total{dag_id="a.b"')
     tags = 'dag_id="a.b",task_id="group.c"'
+    for below, count in (("1", 0), ("2.5", 1)):
+        assert f'airflow_task_duration_bucket{{{tags},le="{below}"}} {count}' in text
     assert 'airflow_ti_finish_total{dag_id="a.b",state="success",task_id="group.c"} 1' in text
     assert f"airflow_task_duration_sum{{{tags}}} 2.5" in text
     assert 'airflow_dag_processing_last_duration_sum{bundle_name="b",file_name="f"} 0.8' in text
     assert 'airflow_ti_running{dag_id="a.b",queue="default",task_id="group.c"} 1' in text
-    assert "first_task_scheduling" not in text
+    assert "airflow_dagrun_a_b" not in text
     assert "connection_test" not in text
+    assert "dropped" not in re.sub(r"^(#|statsd_exporter_).*", "", text, flags=re.MULTILINE)
     assert re.search(r"^statsd_exporter_tag_errors_total 0$", text, re.MULTILINE)

@@ -5,6 +5,7 @@ Needs no service: `pytest tests/observability/test_rules.py` with promtool in PR
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -114,16 +115,42 @@ def test_links_of_the_runbook_lead_somewhere() -> None:
         assert not anchor or anchor in anchors, f"{file}#{anchor}"
 
 
+def test_the_runbook_speaks_of_what_there_is() -> None:
+    sources = "".join(file.read_text() for file in (ROOT / "src").rglob("*.rs"))
+    codes = set(re.findall(r"`([A-Z]+(?:_[A-Z]+)*)`", RUNBOOKS))
+    codes = {code for code in codes if not code.startswith(("STRANDLINE_", "AIRFLOW_", "TOKEN"))}
+    said = set(re.findall(r'"((?:could not|can.t|the) [a-z \']+)"', RUNBOOKS))
+    assert len(codes) > 8
+    assert len(said) > 4
+    assert [one for one in sorted(codes | said) if one not in sources] == []
+    routes = json.loads((ROOT / "openapi/strandline.json").read_text())["paths"]
+    asked = re.findall(r"\$url(/[\w/$]+)|`(?:GET )?(/(?:v1/|readyz|livez)[^`?]*)", RUNBOOKS)
+    for one in {first or second for first, second in asked}:
+        assert re.sub(r"\$(\w+)", r"{\1}", one) in routes, one
+    assert len(asked) > 8
+    named = set(re.findall(r"`((?:Strandline|Postgres|Airflow|Node|Target)[A-Z]\w+)`", RUNBOOKS))
+    assert len(named) > 8
+    assert named <= set(NAMES)
+
+
 def documented() -> dict[str, tuple[str, str]]:
     """The metrics of docs/metrics.md: kind and labels of each."""
     row = r"^\| `(strandline_\w+)` \| (\w+) \| (.*?) \|"
     return {name: (kind, labels) for name, kind, labels in re.findall(row, METRICS, re.MULTILINE)}
 
 
+def targets() -> Iterator[dict[str, Any]]:
+    """The queries of all panels."""
+    for file in sorted((ROOT / "deploy/grafana/dashboards").glob("*.json")):
+        for panel in json.loads(file.read_text())["panels"]:
+            yield from panel.get("targets", [])
+
+
 def named() -> Iterator[tuple[str, str]]:
-    """Metrics and matchers of all expressions, and of the questions that the runbook asks."""
+    """Metrics and matchers of alerts, of panels, and of the questions that the runbook asks."""
     expressions = [rule["expr"] for rule in ALERTS + rules("record")]
     expressions += [alert["annotations"]["description"] for alert in ALERTS]
+    expressions += [target["expr"] for target in targets()]
     for text in [*expressions, RUNBOOKS]:
         # The names of records are made of names of metrics.
         yield from SELECTOR.findall(re.sub(r"\bjob(?:_topic)?:\w+:\w+", "", text))

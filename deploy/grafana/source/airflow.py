@@ -20,7 +20,6 @@ from model import (
     quantile,
 )
 
-RATE = "[$__rate_interval]"
 DAG = 'dag_id=~"$dag_id"'
 FILE = "bundle_name, file_name"
 

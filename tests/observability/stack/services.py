@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -77,16 +78,17 @@ class Postgres(Service):
             self.ask("strandline", "CREATE DATABASE strandline", database="postgres")
         self.set_up()
 
-    def set_up(self) -> None:
-        """What `postgres-setup` does."""
+    def set_up(self, roles: Sequence[str] = ("monitor", "airflow")) -> None:
+        """What `postgres-setup` does, with a password for each of these roles."""
         command = [str(_bin() / "psql"), "--no-psqlrc", "--quiet"]
-        command += [f"--variable={name}_password=x" for name in ("monitor", "airflow")]
+        command += [f"--variable={name}_password=x" for name in roles]
         command += ["--file", str(ROOT / "deploy/postgres/setup.sql")]
         environment = {"PGHOST": self.socket, "PGUSER": "strandline", "PGDATABASE": "strandline"}
         # The second time, some versions have something to say of what is there already.
         environment["PGOPTIONS"] = "--client-min-messages=warning"
         done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True)
-        assert (done.returncode, done.stderr) == (0, ""), done.stderr
+        said = f"{done.returncode}: {done.stderr}"
+        assert said == "0: ", said
 
     def url(self, database: str = "strandline", user: str = "strandline") -> str:
         """A URL of a database."""
@@ -113,11 +115,10 @@ class Postgres(Service):
 
 
 class Minio(Service):
-    """An S3 server with a bucket, whose metrics are as open as in docker-compose.yml."""
+    """An S3 server with a bucket."""
 
-    def __init__(self, data: Path) -> None:
-        settings = {"MINIO_DATA": str(data), "MINIO_PROMETHEUS_AUTH_TYPE": "public"}
-        super().__init__("minio.sh", data, **settings)
+    def __init__(self, data: Path, **settings: str) -> None:
+        super().__init__("minio.sh", data, MINIO_DATA=str(data), **settings)
 
     def start(self) -> None:
         """Start it. Its bucket is made as the service `bucket` makes it: it is a folder."""

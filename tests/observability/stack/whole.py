@@ -11,7 +11,7 @@ from types import TracebackType
 import httpx
 
 from harness.processes import eventually
-from stack import exporters
+from stack import compose, exporters
 from stack.prometheus import RULES, Prometheus
 from stack.replicas import Strandline
 from stack.services import Kafka, Minio, Postgres
@@ -38,7 +38,9 @@ class Stack:
         self.state = state
         self.kafka = Kafka(state / "kafka")
         self.postgres = Postgres(state / "postgres")
-        self.minio = Minio(state / "minio") if minio else None
+        # Its metrics are as open as there.
+        told = {name: compose.variables("storage")[name] for name in ["MINIO_PROMETHEUS_AUTH_TYPE"]}
+        self.minio = Minio(state / "minio", **told) if minio else None
         self._replicas = replicas
         self._rules = rules
         self._interval = interval
