@@ -40,10 +40,10 @@ before(async () => {
   await lose("parcels", start + DAY + 8 * HOUR);
   taken.lost = await take("parcels", 1, { labels: { team: "post" } });
   taken.late = await take("parcels", 2, { labels: { team: "post" } });
-  load("crates", 1, [...parcels()]);
-  await lose("crates", start + HOUR);
-  taken.uncertain = await take("crates", 0);
-  taken.failed = await take("crates", 0, { on_loss: "fail", capture: "offsets" });
+  load("wagons", 1, [...parcels()]);
+  await lose("wagons", start + HOUR);
+  taken.uncertain = await take("wagons", 0);
+  taken.failed = await take("wagons", 0, { on_loss: "fail", capture: "offsets" });
   assert.ok(taken.lost.result.lost_offsets > 0 && taken.late.result.out_of_window_records > 0);
   assert.ok(taken.uncertain.result.uncertain_partitions > 0 && taken.failed.state === "failed");
 });
@@ -135,6 +135,8 @@ test("what is lost, uncertain, late or wrong is said, and what to do about it", 
     await page.getByText(`${late} stored events carry a timestamp outside the window`).waitFor();
     assert.equal(await fact(page, "Events").innerText(), number(records));
     assert.equal(await fact(page, "Lost").innerText(), "nothing");
+    const labelled = page.locator("figure", { hasText: "Asking for it again" });
+    assert.deepEqual((await bodyOf(labelled)).labels, { team: "post" }, "and leaves the labels as they are");
     const { items } = await strandline.call("GET", `/v1/snapshots/${taken.late.id}/files`);
     await page
       .getByText(`${number(items[0].records_in_window)} events · `)
@@ -142,6 +144,9 @@ test("what is lost, uncertain, late or wrong is said, and what to do about it", 
       .waitFor();
     await page.show(`/snapshots/${taken.failed.id}`);
     await page.getByText("Sent again unchanged, it would fail again.").waitFor();
+    const again = page.locator("figure", { hasText: "Asking for it again" });
+    const { on_loss, capture } = await bodyOf(again);
+    assert.deepEqual([on_loss, capture], ["fail", "offsets"], "the same again is the same");
     assert.equal(await fact(page, "If events are lost").innerText(), "the run fails");
     assert.equal(await fact(page, "Stores").innerText(), "offset ranges only");
   });
@@ -278,8 +283,8 @@ test("from topic to topic and from month to month", async () => {
       await page.getByRole("link", { name }).click();
       await page.getByRole("heading", { level: 2, name: month }).waitFor();
     }
-    await page.getByRole("combobox", { name: "topic" }).selectOption("crates");
-    await page.waitForURL(/#\/coverage\/crates$/);
+    await page.getByRole("combobox", { name: "topic" }).selectOption("wagons");
+    await page.waitForURL(/#\/coverage\/wagons$/);
     await page.getByRole("link", { name: /^1 March 2013: (failed|loss possible)/ }).waitFor();
     // Before and after all snapshots there is time that nobody has asked for, and that is no gap.
     await page.getByRole("link", { name: "31 March 2013: nobody has asked for it" }).waitFor();
@@ -335,6 +340,11 @@ test("a phone gets a page as wide as it is", async () => {
         assert.equal(await page.evaluate(() => innerWidth), 360, place);
         await checkAccess(page, `${place} on a phone`);
       }
+      await page.show(`/snapshots/${taken.lost.id}`);
+      const lost = page.locator("tbody td[data-label=Lost]").first();
+      await lost.waitFor();
+      const box = await lost.boundingBox();
+      assert.ok(box.x >= 0 && box.x + box.width <= 360, "what is lost is on the screen");
     },
     { viewport: { width: 360, height: 740 }, isMobile: true, hasTouch: true },
   );

@@ -91,3 +91,21 @@ test("a year of windows of five minutes is a calendar like any other", async () 
     await until("all of the day", async () => (await page.locator("tbody tr").count()) === 288);
   });
 });
+
+test("windows that lie close together are asked for in ever smaller spans", async () => {
+  // One from long ago, so that the others are closer together than their number lets expect.
+  const worker = await Strandline.start("many");
+  await worker.take("flights", Date.parse("1990-01-01T00:00:00Z"), Date.parse("1990-01-02T00:00:00Z"));
+  await worker.stop();
+  await withPage(
+    strandline,
+    async (page) => {
+      await page.show("/coverage/flights?year=2013");
+      await page.getByRole("link", { name: /^3 March 2013: sealed; 288 snapshots/ }).waitFor({ timeout: 120_000 });
+      assert.equal(await page.locator("a[data-at].is-missing").count(), 0);
+      const spans = asked(page, 0).filter((request) => request.url().includes("/coverage?"));
+      assert.ok(spans.length > 3 && spans.length < 16, `${spans.length} requests`);
+    },
+    { expect: [/400 \(Bad Request\)/] },
+  );
+});

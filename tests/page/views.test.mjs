@@ -351,6 +351,13 @@ test("topics whose events will be gone come first, and say when", async () => {
     const kept = partitions.reduce((sum, one) => sum + one.high_watermark - one.low_watermark, 0);
     const said = `nothing expires[^]*${snapshots} snapshots[^]*for good[^]*stamped by producers[^]*`;
     assert.match(await rows.nth(3).innerText(), new RegExp(`${said}${kept.toLocaleString("en")} offsets`));
+    await rows.nth(3).getByText("4 partitions").click();
+    const marks = await page.getByRole("list", { name: "Watermarks of orders" }).locator("li").allInnerTexts();
+    const number = (value) => value.toLocaleString("en");
+    assert.deepEqual(
+      marks,
+      partitions.map((one) => `${one.partition}: ${number(one.low_watermark)} – ${number(one.high_watermark)}`),
+    );
     await page.getByRole("link", { name: "Take a snapshot of sensors" }).click();
     await page.getByRole("radio", { name: /^A span/, checked: true }).waitFor();
     await page.getByRole("button", { name: "Show what would be read" }).click();
