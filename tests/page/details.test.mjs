@@ -52,7 +52,9 @@ after(stopAll);
 const rows = (page) => page.locator("tbody tr");
 const fact = (page, term) => page.locator(".facts div", { has: page.getByText(term, { exact: true }) }).locator("dd");
 const command = (page) => page.locator(".command code").first();
-const bodyOf = async (page) => JSON.parse((await command(page).innerText()).match(/-d '(.*)'/)[1]);
+const bodyIn = async (code) => JSON.parse((await code.innerText()).match(/-d '(.*)'/)[1]);
+const bodyOf = (page) => bodyIn(command(page));
+const again = (page) => page.locator("figure", { hasText: "Asking for it again" }).locator("code");
 
 test("the list says what the API says, and filters as the API does", async () => {
   await withPage(strandline, async (page) => {
@@ -85,6 +87,7 @@ test("the list says what the API says, and filters as the API does", async () =>
     await page.getByRole("checkbox", { name: "failed" }).check();
     await shows(of("failed"));
     await page.getByRole("checkbox", { name: "succeeded" }).check();
+    await shows(of("failed", "uncertain", "late", "lost", "whole"));
     await page.getByLabel("Labels").fill("team:post");
     await page.keyboard.press("Enter");
     await shows(of("late", "lost"));
@@ -135,8 +138,7 @@ test("what is lost, uncertain, late or wrong is said, and what to do about it", 
     await page.getByText(`${late} stored events carry a timestamp outside the window`).waitFor();
     assert.equal(await fact(page, "Events").innerText(), number(records));
     assert.equal(await fact(page, "Lost").innerText(), "nothing");
-    const labelled = page.locator("figure", { hasText: "Asking for it again" });
-    assert.deepEqual((await bodyOf(labelled)).labels, { team: "post" }, "and leaves the labels as they are");
+    assert.deepEqual((await bodyIn(again(page))).labels, { team: "post" }, "and leaves the labels as they are");
     const { items } = await strandline.call("GET", `/v1/snapshots/${taken.late.id}/files`);
     await page
       .getByText(`${number(items[0].records_in_window)} events · `)
@@ -144,8 +146,7 @@ test("what is lost, uncertain, late or wrong is said, and what to do about it", 
       .waitFor();
     await page.show(`/snapshots/${taken.failed.id}`);
     await page.getByText("Sent again unchanged, it would fail again.").waitFor();
-    const again = page.locator("figure", { hasText: "Asking for it again" });
-    const { on_loss, capture } = await bodyOf(again);
+    const { on_loss, capture } = await bodyIn(again(page));
     assert.deepEqual([on_loss, capture], ["fail", "offsets"], "the same again is the same");
     assert.equal(await fact(page, "If events are lost").innerText(), "the run fails");
     assert.equal(await fact(page, "Stores").innerText(), "offset ranges only");

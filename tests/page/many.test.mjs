@@ -63,7 +63,11 @@ test("the list asks for a page at a time, however deep it goes", async () => {
       assert.ok(nodes < 1200, `${nodes} elements`);
     }
     await page.getByRole("checkbox", { name: "failed" }).check();
-    await until("those that failed", async () => (await page.locator("tbody .status.is-failed").count()) === 50);
+    const failed = page.locator("tbody .status.is-failed");
+    await until("those that failed", async () => (await failed.count()) === 50);
+    const top = await rows.first().innerText();
+    await page.getByRole("link", { name: "Older" }).click();
+    await until("more of them", async () => (await failed.count()) === 50 && (await rows.first().innerText()) !== top);
   });
 });
 
