@@ -362,6 +362,16 @@ test("topics whose events will be gone come first, and say when", async () => {
     await page.getByRole("radio", { name: /^A span/, checked: true }).waitFor();
     await page.getByRole("button", { name: "Show what would be read" }).click();
     await page.getByText("564 offsets would be read.").waitFor();
+    // What is stored stays; the page tells of Kafka's own copy.
+    const hour = Math.floor(Date.now() / HOUR) * HOUR;
+    await strandline.take("invoices", hour - 24 * HOUR, hour - 23 * HOUR);
+    await strandline.take("sensors", hour - 60 * HOUR, hour - 59 * HOUR);
+    await show(page, "/topics");
+    const row = (topic) => page.getByRole("row").filter({ has: page.getByRole("rowheader", { name: topic }) });
+    await row("invoices")
+      .getByText(/Kafka's copy of the oldest stays until/)
+      .waitFor();
+    await row("sensors").getByText("Kafka's copy of the oldest may be gone").waitFor();
   });
 });
 
