@@ -42,7 +42,7 @@ export function Partitions({ id, mark, open }) {
       data.items.length === 0
         ? html`<p>They are known when the run has planned what to read.</p>`
         : html`
-      <div class="scroll" tabindex="0" role="group" aria-label="Partitions"><table class="list">
+      <div class="scroll" tabindex="0" role="group" aria-label="Partitions"><table class="list wide">
         <caption class="only-read">Partitions of the snapshot</caption>
         <thead><tr><th scope="col">Partition</th><th scope="col">Stored</th><th scope="col" class="number">Offsets</th>
           <th scope="col" class="number">Events</th><th scope="col" class="number">Lost</th><th scope="col">Range</th>
@@ -57,13 +57,13 @@ function Partition({ one }) {
   const length = one.end_offset - one.start_offset;
   const done = length === 0 ? 1 : one.stored_offsets / length;
   return html`<tr>
-    <td>${one.partition}</td>
-    <td><${Meter} value=${done} label=${`Partition ${one.partition} stored`} /></td>
-    <td class="number">${number(one.stored_offsets)} of ${number(length)}</td>
-    <td class="number">${number(one.records)}</td>
-    <td class="number">${one.lost_offsets > 0 ? html`<strong class="warn">${number(one.lost_offsets)}</strong>` : "0"}${one.start_uncertain && html` <span class="warn">perhaps more</span>`}</td>
-    <td class="range">${number(one.start_offset)} – ${number(one.end_offset)} <span class="fine">${one.sealed ? "sealed" : "end open"}, Kafka has ${number(one.low_watermark)} – ${number(one.high_watermark)}</span></td>
-    <td class="range">${one.min_timestamp ? windowWords(floor(Date.parse(one.min_timestamp), SECOND), floor(Date.parse(one.max_timestamp), SECOND)) : ""}</td>
+    <td data-label="Partition">${one.partition}</td>
+    <td data-label="Stored"><${Meter} value=${done} label=${`Partition ${one.partition} stored`} /></td>
+    <td data-label="Offsets" class="number">${number(one.stored_offsets)} of ${number(length)}</td>
+    <td data-label="Events" class="number">${number(one.records)}</td>
+    <td data-label="Lost" class="number">${one.lost_offsets > 0 ? html`<strong class="warn">${number(one.lost_offsets)}</strong>` : "0"}${one.start_uncertain && html` <span class="warn">perhaps more</span>`}</td>
+    <td data-label="Range" class="range">${number(one.start_offset)} – ${number(one.end_offset)} <span class="fine">${one.sealed ? "sealed" : "end open"}, Kafka has ${number(one.low_watermark)} – ${number(one.high_watermark)}</span></td>
+    <td data-label="Timestamps" class="range">${one.min_timestamp ? windowWords(floor(Date.parse(one.min_timestamp), SECOND), floor(Date.parse(one.max_timestamp), SECOND)) : ""}</td>
   </tr>`;
 }
 

@@ -11,7 +11,7 @@ const lengthOf = (ranges) => ranges.reduce((sum, range) => sum + range.end_offse
 const missing = (cover) => cover.partitions.reduce((sum, one) => sum + lengthOf(one.missing), 0);
 
 /**
- * Of a topic: `offsets` that Kafka has; how many of them are `unstored`, null where that was not
+ * Of a topic: `offsets` that Kafka has, and the watermarks of its `partitions`; how many of them are `unstored`, null where that was not
  * found out; since when at the earliest, `since`; and when the first of them `expires`: none is
  * removed before, and from then on they may be.
  */
@@ -24,7 +24,7 @@ export async function look(topic, now, signal) {
   const retention = topic.retention_ms;
   if (retention === null) {
     const { partitions } = await ask("offsets", { at: until });
-    return { offsets: inKafka(partitions), unstored: null, since: null, expires: null };
+    return { offsets: inKafka(partitions), partitions, unstored: null, since: null, expires: null };
   }
   // A segment goes as a whole, so what is older than the retention may still be there.
   const from = Math.max(0, floor(now - 2 * Math.max(retention, HOUR), HOUR));
@@ -36,7 +36,8 @@ export async function look(topic, now, signal) {
       return { offsets: null, unstored: null, since: null, expires: null };
     throw error;
   }
-  const found = { offsets: inKafka(cover.partitions), unstored: missing(cover), since: null, expires: null };
+  const { partitions } = cover;
+  const found = { offsets: inKafka(partitions), partitions, unstored: missing(cover), since: null, expires: null };
   if (found.unstored === 0) return found;
   let since = Date.parse(cover.gaps[0]?.window_start ?? cover.from);
   if (urgency(topic, { expires: since + retention }, now) !== "later") {

@@ -68,9 +68,19 @@ function Whole({ one, reload }) {
     ${one.capture === "events" && html`<${Files} id=${one.id} mark=${mark} open=${open} /><${Events} id=${one.id} mark=${mark} />`}
     <section><h2>In a terminal</h2>
       <${Command} label="This snapshot with curl" text=${curl("GET", one.links.self)} />
-      <${Command} label="Asking for it again" text=${curl("POST", "/v1/snapshots", { topic: one.topic, window_start: one.window_start, window_end: one.window_end, ...(one.capture === "offsets" && { capture: "offsets" }) })} />
+      <${Command} label="Asking for it again" text=${curl("POST", "/v1/snapshots", request(one))} />
     </section>`;
 }
+
+/** What asks for the same again. Labels and what a loss means are those of the last request, so they are sent as well. */
+const request = (one) => ({
+  topic: one.topic,
+  window_start: one.window_start,
+  window_end: one.window_end,
+  ...(one.capture === "offsets" && { capture: "offsets" }),
+  ...(one.on_loss === "fail" && { on_loss: "fail" }),
+  ...(Object.keys(one.labels).length > 0 && { labels: one.labels }),
+});
 
 function sentence(one, status) {
   const held =

@@ -87,7 +87,7 @@ function barsOf(topic, row, hours, here) {
         : `${windowWords(bar.start, bar.end)}: ${quiet ? "nobody has asked for it" : "missing"}; fill it`,
       status: quiet ? "none" : bar.status,
       icon: bar.end - bar.start >= HOUR / 2 && !quiet ? bar.status : null,
-      text: window && bar.end - bar.start >= 4 * HOUR ? count(window.records, "event") : null,
+      text: window?.held && bar.end - bar.start >= 4 * HOUR ? count(window.records, "event") : null,
       place: place(bar.start, bar.end, bar.lane, laid.count),
     };
   });

@@ -14,6 +14,7 @@ const AT_ONCE = 4;
 const MOST_LOOKED_INTO = 100;
 const SHOWN = 50;
 const MOST_PAGES = 50;
+const MOST_PARTITIONS = 100;
 
 /** All topics that the token may have, by name. */
 export async function allTopics(signal) {
@@ -82,9 +83,20 @@ function Row({ topic, risk, now }) {
     <td data-label="Stored"><${Stored} topic=${topic} now=${now} /></td>
     <td data-label="Kafka keeps">${topic.retention_ms === null ? "for good" : lengthWords(topic.retention_ms)}
       <span class="fine">${stamps(topic.timestamp_type)}</span></td>
-    <td data-label="In Kafka">${risk?.offsets != null && html`<span class="nowrap">${count(risk.offsets, "offset")}</span>`} <span class="fine">${count(topic.partitions, "partition")}</span></td>
+    <td data-label="In Kafka">${risk?.offsets != null && html`<span class="nowrap">${count(risk.offsets, "offset")}</span>`} <${Watermarks} topic=${topic} risk=${risk} /></td>
     <td class="number"><a href=${takeLink(topic, risk)} aria-label=${`Take a snapshot of ${topic.topic}`}>Take</a></td>
   </tr>`;
+}
+
+/** What Kafka has of each partition, for who wants to know. */
+function Watermarks({ topic, risk }) {
+  const words = count(topic.partitions, "partition");
+  if (!risk?.partitions) return html`<span class="fine">${words}</span>`;
+  const some = risk.partitions.slice(0, MOST_PARTITIONS);
+  return html`<details class="fine marks"><summary>${words}</summary>
+    <ul aria-label=${`Watermarks of ${topic.topic}`}>${some.map((one) => html`<li key=${one.partition}>${one.partition}: <span class="nowrap">${number(one.low_watermark)} – ${number(one.high_watermark)}</span></li>`)}</ul>
+    ${risk.partitions.length > some.length && html`and ${number(risk.partitions.length - some.length)} more`}
+  </details>`;
 }
 
 const stamps = (type) =>

@@ -25,6 +25,7 @@ export KAFKA_DATA=$STATE/kafka POSTGRES_STATE=$STATE/postgres KAFKA_PORT=auto KA
 # shellcheck disable=SC2317,SC2329  # the trap calls it
 cleanup() {
   trap '' INT TERM HUP
+  cd "$ROOT" # the tests run elsewhere
   end_group KILL # services and browser included
   scripts/kafka.sh wipe || true
   scripts/postgres.sh wipe || true

@@ -2,13 +2,14 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { Strandline, checkAccess, loadFlights, stopAll, until, withPage } from "./harness.mjs";
+import { Strandline, checkAccess, loadFlights, sql, stopAll, until, withPage } from "./harness.mjs";
 
 let strandline;
 const at = (day) => Date.UTC(2013, 0, day);
 const ask = (day) => strandline.take("flights", at(day), at(day + 1), { wait: 0 });
 /** Small files, so that two weeks are many of them and there is a middle to stop in. */
 const SLOW = { TARGET_FILE_BYTES: "16384" };
+const asksFor = (page, path) => page.requests.filter((one) => new URL(one.url()).pathname === path).length;
 const AWAY = { expect: [/ERR_CONNECTION|ERR_EMPTY_RESPONSE|ERR_NETWORK|503 \(Service/] };
 
 before(async () => {
@@ -29,7 +30,14 @@ test("a run is watched from the queue to the end", async () => {
     await page.locator(".verdict .status.is-running").waitFor();
     const bar = page.getByRole("progressbar", { name: "Progress of the run" });
     await until("some of it is done", async () => Number(await bar.getAttribute("aria-valuenow")) > 0);
-    assert.ok(Number(await bar.getAttribute("aria-valuenow")) < 100);
+    const done = Number(await bar.getAttribute("aria-valuenow"));
+    assert.ok(done < 100);
+    await page.getByText(new RegExp(`^${done} % of [\\d,]+ offsets · [\\d,]+ events`)).waitFor();
+    assert.equal(
+      await page.evaluate(() => document.getAnimations().length),
+      0,
+      "nothing moves for who wants no motion",
+    );
     await page.locator("tbody tr").nth(3).waitFor();
     await checkAccess(page, "a run");
     await withPage(strandline, async (list) => {
@@ -40,6 +48,10 @@ test("a run is watched from the queue to the end", async () => {
       await checkAccess(list, "a calendar with a run");
       worker.thaw();
       await list.getByRole("link", { name: /^12 January 2013: sealed; 1 snapshot/ }).waitFor();
+      const listed = (request) => new URL(request.url()).pathname === "/v1/snapshots";
+      const calendars = (request) => request.url().includes("/coverage?");
+      const after = list.requests.slice(list.requests.findIndex(calendars));
+      assert.equal(after.filter(listed).length, 0, "what is no longer shown is no longer asked for");
     });
     await page.locator(".verdict .status.is-sealed").waitFor();
     await until(
@@ -62,7 +74,14 @@ test("a run is cancelled and taken up again from the page", async () => {
   const one = await ask(3);
   await withPage(strandline, async (page) => {
     await page.show(`/snapshots/${one.id}`);
-    await page.getByRole("button", { name: "Cancel the run" }).click();
+    await page.locator(".verdict .status.is-queued").waitFor();
+    await withPage(strandline, async (list) => {
+      await list.show("/snapshots?topic=flights");
+      const row = list.locator("tbody tr", { has: list.locator(`a[href$="${one.id}"]`) });
+      await row.locator(".status.is-queued").waitFor();
+      await page.getByRole("button", { name: "Cancel the run" }).click();
+      await row.locator(".status.is-cancelled").waitFor();
+    });
     await page.locator(".verdict .status.is-cancelled").waitFor();
     await page.getByRole("button", { name: "Look for more events" }).click();
     await page.locator(".verdict .status.is-queued").waitFor();
@@ -113,10 +132,73 @@ test("what can't be asked of Kafka is said where it was asked for, and the rest 
       assert.match(await page.locator(".note").innerText(), /request [0-9a-f-]{36}, KAFKA_UNAVAILABLE/);
       assert.equal(await page.locator(".connection p").count(), 0, "Strandline itself answers");
       await checkAccess(page, "a problem");
+      await until("it asks again by itself", () => asksFor(page, "/v1/topics") > 1);
       await page.show("/snapshots");
       await page.locator("tbody tr").first().waitFor();
+      // A worker that can't reach Kafka tries the run again, and says why.
+      const worker = await Strandline.start("live", { WORKERS: "1", KAFKA_BROKERS: "127.0.0.1:1" });
+      const { id } = await ask(26);
+      await page.show(`/snapshots/${id}`);
+      await page.getByText("It is being tried again.").waitFor();
+      const { last_error: error } = await strandline.call("GET", `/v1/snapshots/${id}`);
+      await page.getByText(error.message).waitFor();
+      await worker.stop();
     },
     AWAY,
   );
   await lonely.stop();
+});
+
+test("without its database it says what is wrong, and nothing when that is over", async () => {
+  await strandline.take("flights", at(28), at(29), { wait: 0 });
+  const allow = (allowed) => sql("postgres", `ALTER DATABASE ${strandline.database} ALLOW_CONNECTIONS ${allowed}`);
+  await withPage(
+    strandline,
+    async (page) => {
+      await page.show("/snapshots");
+      await page.locator("tbody tr").first().waitFor();
+      allow(false);
+      sql(
+        "postgres",
+        `SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = '${strandline.database}'`,
+      );
+      try {
+        const said = page.getByText("Strandline does not answer").locator("..");
+        await said.waitFor();
+        await until("it says why", async () => /database/.test(await said.innerText()));
+        await page.locator("tbody tr").first().waitFor();
+      } finally {
+        allow(true);
+      }
+      await page.getByText("Strandline does not answer").waitFor({ state: "detached" });
+    },
+    AWAY,
+  );
+});
+
+test("an error stands beside what is there, and goes when the next answer comes", async () => {
+  const narrow = await Strandline.start("live", { WORKERS: "0", RATE_LIMIT: "3" });
+  await withPage(
+    narrow,
+    async (page) => {
+      await page.show("/snapshots");
+      const rows = page.locator("tbody tr");
+      await rows.first().waitFor();
+      const count = await rows.count();
+      let busy = true;
+      const flood = (async () => {
+        while (busy) await fetch(`${narrow.url}/v1/snapshots`).then((response) => response.text());
+      })();
+      try {
+        await page.getByRole("alert").filter({ hasText: "RATE_LIMITED" }).waitFor();
+        assert.equal(await rows.count(), count, "what was there is there");
+      } finally {
+        busy = false;
+        await flood;
+      }
+      await page.getByRole("alert").waitFor({ state: "detached" });
+    },
+    { expect: [/429 \(Too Many/] },
+  );
+  await narrow.stop();
 });

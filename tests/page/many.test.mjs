@@ -63,7 +63,11 @@ test("the list asks for a page at a time, however deep it goes", async () => {
       assert.ok(nodes < 1200, `${nodes} elements`);
     }
     await page.getByRole("checkbox", { name: "failed" }).check();
-    await until("those that failed", async () => (await page.locator("tbody .status.is-failed").count()) === 50);
+    const failed = page.locator("tbody .status.is-failed");
+    await until("those that failed", async () => (await failed.count()) === 50);
+    const top = await rows.first().innerText();
+    await page.getByRole("link", { name: "Older" }).click();
+    await until("more of them", async () => (await failed.count()) === 50 && (await rows.first().innerText()) !== top);
   });
 });
 
@@ -90,4 +94,22 @@ test("a year of windows of five minutes is a calendar like any other", async () 
     await page.getByRole("button", { name: "Show more" }).click();
     await until("all of the day", async () => (await page.locator("tbody tr").count()) === 288);
   });
+});
+
+test("windows that lie close together are asked for in ever smaller spans", async () => {
+  // One from long ago, so that the others are closer together than their number lets expect.
+  const worker = await Strandline.start("many");
+  await worker.take("flights", Date.parse("1990-01-01T00:00:00Z"), Date.parse("1990-01-02T00:00:00Z"));
+  await worker.stop();
+  await withPage(
+    strandline,
+    async (page) => {
+      await page.show("/coverage/flights?year=2013");
+      await page.getByRole("link", { name: /^3 March 2013: sealed; 288 snapshots/ }).waitFor({ timeout: 120_000 });
+      assert.equal(await page.locator("a[data-at].is-missing").count(), 0);
+      const spans = asked(page, 0).filter((request) => request.url().includes("/coverage?"));
+      assert.ok(spans.length > 3 && spans.length < 16, `${spans.length} requests`);
+    },
+    { expect: [/400 \(Bad Request\)/] },
+  );
 });

@@ -1,16 +1,19 @@
 // What the page computes, without a browser: time, routes, coverage.
 
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { test } from "node:test";
 
 const module = (name) => import(`${process.env.PAGE_ROOT}/page/${name}`);
 // The modules ask the browser for these when they are loaded.
-globalThis.location ??= { hash: "" };
+globalThis.location ??= { hash: "", origin: "http://127.0.0.1:8080" };
 globalThis.document ??= {};
 const time = await module("time.js");
 const { read, to } = await module("route.js");
 const { cells, combine, lanes, parts } = await module("cover.js");
 const { urgency } = await module("risk.js");
+const { summary, target, tell } = await module("calendar.js");
+const { curl } = await module("curl.js");
 const words = await module("words.js");
 
 const at = (text) => Date.parse(`${text}Z`);
@@ -47,6 +50,16 @@ test("a moment needs a zone, or is a whole day, month or year", () => {
   assert.equal(time.moment("2013-02-03T04:00:00+01:00"), at("2013-02-03T03:00"));
   for (const bad of ["2013-02-03T04:00:00", "yesterday", "", null, undefined])
     assert.ok(Number.isNaN(time.moment(bad)), bad);
+});
+
+test("a week begins on Monday, and a span is cut where the clock strikes", () => {
+  assert.equal(time.weekdayNumber(at("2013-01-07T00:00")), 0);
+  assert.equal(time.weekdayNumber(at("2013-01-13T00:00")), 6);
+  assert.deepEqual(time.cut(at("2013-01-07T08:30"), at("2013-01-07T10:15"), time.HOUR), [
+    [at("2013-01-07T08:30"), at("2013-01-07T09:00")],
+    [at("2013-01-07T09:00"), at("2013-01-07T10:00")],
+    [at("2013-01-07T10:00"), at("2013-01-07T10:15")],
+  ]);
 });
 
 test("routes survive what a topic may be called, and lists", () => {
@@ -116,6 +129,31 @@ test("a day shows the worst of what it holds, and how much of it is held", () =>
   );
 });
 
+test("a cell leads to its snapshot only if that has all of its time", () => {
+  const windows = [{ id: "a" }];
+  const gap = { from: 0, to: time.HOUR };
+  const cell = { start: 0, end: time.DAY, windows, gaps: [] };
+  const here = { year: "1970" };
+  assert.equal(target("t", cell, here, "deeper"), "#/snapshots/a");
+  assert.equal(target("t", { ...cell, gaps: [gap] }, here, "deeper"), "deeper");
+  assert.equal(target("t", { ...cell, windows: [...windows, { id: "b" }] }, here, "deeper"), "deeper");
+  assert.equal(
+    target("t", { ...cell, windows: [], gaps: [gap] }, here, "deeper"),
+    "#/coverage/t?year=1970&gap=1970-01-01T00:00:00.000Z/1970-01-02T00:00:00.000Z",
+  );
+});
+
+test("a cell and a calendar are told in words, with what is lost", () => {
+  const cell = { status: "lost", windows: [1, 2], gaps: [1], held: 0.259, records: 1200, lost: 1 };
+  assert.equal(tell(cell, "Day"), "Day: partial loss; 25 % of the time held; 2 snapshots, 1,200 events; 1 offset lost");
+  assert.equal(tell({ status: null, windows: [], gaps: [1], held: 0, lost: 0 }, "Day"), "Day: nobody has asked for it");
+  assert.equal(summary({ stored: 5000, unread: 42, lost: 3 }), "5,000 offsets stored, 42 in Kafka not stored, 3 lost");
+  assert.equal(
+    summary({ stored: 1, unread: 0, lost: 0 }),
+    "1 offset stored, all that Kafka has is stored, nothing lost",
+  );
+});
+
 test("what came to nothing is no news where others hold all of its time", () => {
   const all = cover(
     [
@@ -159,24 +197,26 @@ test("bars that overlap get rows of their own, and too many are none", () => {
 });
 
 test("spans that were asked for in halves are one coverage again", () => {
-  const half = (windows, start, end, stored) => ({
+  const ranges = (...lengths) => lengths.map((length) => ({ start_offset: 10, end_offset: 10 + length }));
+  const half = (windows, start, end, stored, complete) => ({
     windows,
     gaps: [{ window_start: `${start}Z`, window_end: `${end}Z` }],
-    complete: true,
-    partitions: [{ stored: [{ start_offset: 0, end_offset: stored }], missing: [], lost: [] }],
+    complete,
+    partitions: [{ stored: ranges(stored), missing: ranges(5, 6), lost: ranges(1) }],
   });
   const across = snapshot("a", "2013-01-01T00:00", "2013-01-03T00:00");
   const whole = combine(
     "t",
     [
-      half([across], "2013-01-01T12:00", "2013-01-02T00:00", 3),
-      half([across], "2013-01-02T00:00", "2013-01-02T06:00", 4),
+      half([across], "2013-01-01T12:00", "2013-01-02T00:00", 3, true),
+      half([across], "2013-01-02T00:00", "2013-01-02T06:00", 4, false),
     ],
     { from: 0, to: 1 },
   );
   assert.equal(whole.windows.length, 1);
   assert.deepEqual(whole.gaps, [{ start: at("2013-01-01T12:00"), end: at("2013-01-02T06:00") }]);
-  assert.equal(whole.stored, 7);
+  assert.deepEqual([whole.stored, whole.unread, whole.lost], [7, 22, 2]);
+  assert.equal(whole.complete, false, "one half is not");
 });
 
 test("a span of many windows is asked for in parts, where the windows are", () => {
@@ -212,6 +252,54 @@ test("sizes and numbers are short", () => {
   assert.equal(words.count(1, "file"), "1 file");
   assert.equal(words.count(27_004, "event"), "27,004 events");
   assert.equal(words.percent(0.999), "99 %");
+});
+
+test("a snapshot has one word, and a loss outweighs how final it is", () => {
+  const sealed = { state: "succeeded", completeness: "sealed" };
+  for (const [one, word] of [
+    [{ ...sealed, result: { lost_offsets: 0, uncertain_partitions: 0 } }, "sealed"],
+    [{ ...sealed, result: { lost_offsets: 1, uncertain_partitions: 1 } }, "lost"],
+    [{ ...sealed, result: { lost_offsets: 0, uncertain_partitions: 1 } }, "uncertain"],
+    [{ ...sealed, lost_offsets: 2, uncertain_partitions: 0 }, "lost"],
+    [{ ...sealed, lost_offsets: 0, uncertain_partitions: 2 }, "uncertain"],
+    [{ ...sealed, completeness: "settled", lost_offsets: 0, uncertain_partitions: 0 }, "settled"],
+    [{ state: "failed", completeness: "sealed", result: { lost_offsets: 1 } }, "failed"],
+    [{ state: "queued", completeness: null, result: null }, "queued"],
+  ])
+    assert.equal(words.statusOf(one), word);
+});
+
+test("what a snapshot lacks, what is odd about it, and what to do are sentences", () => {
+  const nothing = { lost_offsets: 0, uncertain_partitions: 0, out_of_window_records: 0, poison_records: 0 };
+  assert.deepEqual([words.losses(null), words.losses(nothing), words.oddities(nothing)], [[], [], []]);
+  assert.match(words.losses({ ...nothing, lost_offsets: 1 })[0], /^1 offset .* before it could be stored/);
+  assert.match(words.losses({ ...nothing, uncertain_partitions: 2 })[0], /^In 2 partitions nobody looked/);
+  assert.match(
+    words.oddities({ ...nothing, out_of_window_records: 1 })[0],
+    /^1 stored event carries a timestamp outside/,
+  );
+  assert.match(words.oddities({ ...nothing, poison_records: 3 })[0], /^3 events stamped far in the future/);
+  assert.match(words.errorAdvice({ retryable: true }), /sent again, goes on/);
+  assert.match(words.errorAdvice({ retryable: false }), /would fail again/);
+});
+
+test("a line for the terminal says the same to a shell, whatever it holds", () => {
+  const said = (...call) =>
+    execFileSync("bash", ["-c", `curl() { printf '%s\\n' "$@"; }; ${curl(...call)}`], { encoding: "utf8" })
+      .trimEnd()
+      .split("\n");
+  const url = "http://127.0.0.1:8080/v1/snapshots?label=it's&state=failed&topic=$HOME";
+  assert.deepEqual(said("GET", url.slice(21)), ["--fail-with-body", url]);
+  assert.deepEqual(said("POST", url.slice(21)), ["--fail-with-body", "-X", "POST", url]);
+  const body = { topic: "it's `here` $(date)" };
+  assert.deepEqual(said("POST", "/v1/snapshots", body), [
+    "--fail-with-body",
+    "http://127.0.0.1:8080/v1/snapshots",
+    "-H",
+    "content-type: application/json",
+    "-d",
+    JSON.stringify(body),
+  ]);
 });
 
 test("every failure of a run has words of its own", async () => {

@@ -37,6 +37,12 @@ test("without a token it asks for one, once, in the API's words", async () => {
         .filter({ hasText: "a token is needed: send Authorization: Bearer TOKEN" })
         .waitFor();
       assert.equal(await page.evaluate(() => document.activeElement.name), "token");
+      assert.equal(
+        await page.evaluate(() => document.activeElement.type),
+        "password",
+        "nobody reads it over a shoulder",
+      );
+      await page.context().addCookies([{ name: "other", value: "service", url: strandline.url }]);
       assert.equal(await page.locator("tbody tr").count(), 0);
       await checkAccess(page, "asking for a token");
       await enter(page, tokens.writer);
@@ -52,6 +58,7 @@ test("without a token it asks for one, once, in the API's words", async () => {
         page.requests.every((request) => !request.url().includes(tokens.writer)),
         "never in an address",
       );
+      for (const request of sent) assert.equal((await request.allHeaders()).cookie, undefined, "nor any cookie");
       assert.doesNotMatch(await page.content(), new RegExp(tokens.writer));
       assert.match(await page.locator("body").innerText(), /Forget the token/);
     },
@@ -119,6 +126,36 @@ test("one that is revoked while somebody looks takes nothing off the screen", as
       await enter(page, tokens.reader);
       await form(page).waitFor({ state: "detached" });
       assert.equal(await page.locator("tbody tr").count(), 2);
+    },
+    REFUSED,
+  );
+});
+
+test("what an older token was refused says nothing of the newer one", async () => {
+  const token = strandline.token("former", "--scope", "write");
+  await withPage(
+    strandline,
+    async (page) => {
+      await page.show("/take?topic=flights&start=2013-01-06T00:00:00Z&end=2013-01-07T00:00:00Z");
+      await enter(page, token);
+      let release;
+      const held = new Promise((resolve) => (release = resolve));
+      await page.route("**/v1/snapshots?dry_run=true", async (route) => {
+        await held;
+        await route.continue();
+      });
+      await page.getByRole("button", { name: "Show what would be read" }).click();
+      strandline.revoke("former");
+      await page.getByRole("button", { name: "Forget the token" }).click();
+      await page.show("/snapshots");
+      await enter(page, tokens.writer);
+      await page.locator("tbody tr").first().waitFor();
+      const answered = page.waitForResponse((response) => response.url().endsWith("dry_run=true"));
+      release();
+      assert.equal((await answered).status(), 401);
+      await page.show("/topics");
+      await page.locator("tbody tr").first().waitFor();
+      assert.equal(await form(page).count(), 0);
     },
     REFUSED,
   );

@@ -148,6 +148,13 @@ test("from the year to the hour to the snapshot, and back again", async () => {
 test("the calendar needs no mouse", async () => {
   await withPage(strandline, async (page) => {
     await show(page, calendar(2));
+    assert.equal(await page.getByRole("link", { name: "Coverage" }).getAttribute("aria-current"), "page");
+    await page.keyboard.press("Tab");
+    assert.equal(await focused(page), "Skip to the content");
+    const ring = await page.evaluate(() => getComputedStyle(document.activeElement).outlineStyle);
+    assert.equal(ring, "solid", "one sees where one is");
+    await page.keyboard.press("Enter");
+    assert.equal(await page.evaluate(() => document.activeElement.id), "main");
     await cell(page, 2).focus();
     const at = async (number) =>
       assert.ok((await focused(page)).startsWith(inWords(number)), `${await focused(page)} is not ${inWords(number)}`);
@@ -214,6 +221,7 @@ test("a gap is filled with the keyboard alone: the request, a dry run, the snaps
     assert.deepEqual(last.postDataJSON(), body);
     await page.keyboard.press("Escape");
     await sheet.waitFor({ state: "detached" });
+    assert.ok((await focused(page)).startsWith(inWords(number)), "the reader is where it was opened");
     await until("the calendar shows it", async () =>
       (await cell(page, number).getAttribute("aria-label")).includes("sealed"),
     );
@@ -288,10 +296,15 @@ test("a snapshot is taken: of the last hour, of yesterday, of a span, with local
     const bodyOf = async () => JSON.parse((await command.innerText()).match(/-d '(.*)'/)[1]);
     const hour = await bodyOf();
     assert.equal(Date.parse(hour.window_end) - Date.parse(hour.window_start), HOUR);
-    assert.ok(Date.now() - Date.parse(hour.window_end) < HOUR + 60_000);
+    const ago = Date.now() - Date.parse(hour.window_end);
+    assert.ok(ago >= 0 && ago < HOUR + 60_000, `${ago} ms ago`);
     await page.getByRole("radio", { name: /^Yesterday/ }).check();
     const midnight = Math.floor(Date.now() / DAY) * DAY;
-    assert.equal((await bodyOf()).window_end, new Date(midnight).toISOString());
+    const yesterday = await bodyOf();
+    assert.deepEqual(
+      [yesterday.window_start, yesterday.window_end],
+      [new Date(midnight - DAY).toISOString(), new Date(midnight).toISOString()],
+    );
     await page.getByRole("radio", { name: /^A span/ }).check();
     await page.locator("input[type=datetime-local]").first().fill("2013-01-10T00:00");
     await page.getByLabel("Up to, not including").fill("2013-01-10T06:00");
@@ -332,11 +345,33 @@ test("topics whose events will be gone come first, and say when", async () => {
       /564 offsets[^]*(expires from .* in .*minutes|may be removed at any moment)[^]*2 days/,
     );
     assert.match(await rows.nth(1).innerText(), /48 offsets[^]*safe until .* for 27 days[^]*30 days/);
-    assert.match(await rows.nth(3).innerText(), /nothing expires[^]*snapshots[^]*for good/);
+    const { snapshots } = (await strandline.call("GET", "/v1/topics")).items.find((one) => one.topic === "orders");
+    const now = new Date().toISOString();
+    const { partitions } = await strandline.call("GET", `/v1/topics/orders/offsets?at=${now}`);
+    const kept = partitions.reduce((sum, one) => sum + one.high_watermark - one.low_watermark, 0);
+    const said = `nothing expires[^]*${snapshots} snapshots[^]*for good[^]*stamped by producers[^]*`;
+    assert.match(await rows.nth(3).innerText(), new RegExp(`${said}${kept.toLocaleString("en")} offsets`));
+    await rows.nth(3).getByText("4 partitions").click();
+    const marks = await page.getByRole("list", { name: "Watermarks of orders" }).locator("li").allInnerTexts();
+    const number = (value) => value.toLocaleString("en");
+    assert.deepEqual(
+      marks,
+      partitions.map((one) => `${one.partition}: ${number(one.low_watermark)} – ${number(one.high_watermark)}`),
+    );
     await page.getByRole("link", { name: "Take a snapshot of sensors" }).click();
     await page.getByRole("radio", { name: /^A span/, checked: true }).waitFor();
     await page.getByRole("button", { name: "Show what would be read" }).click();
     await page.getByText("564 offsets would be read.").waitFor();
+    // What is stored stays; the page tells of Kafka's own copy.
+    const hour = Math.floor(Date.now() / HOUR) * HOUR;
+    await strandline.take("invoices", hour - 24 * HOUR, hour - 23 * HOUR);
+    await strandline.take("sensors", hour - 60 * HOUR, hour - 59 * HOUR);
+    await show(page, "/topics");
+    const row = (topic) => page.getByRole("row").filter({ has: page.getByRole("rowheader", { name: topic }) });
+    await row("invoices")
+      .getByText(/Kafka's copy of the oldest stays until/)
+      .waitFor();
+    await row("sensors").getByText("Kafka's copy of the oldest may be gone").waitFor();
   });
 });
 
