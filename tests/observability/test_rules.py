@@ -122,7 +122,10 @@ def test_the_runbook_speaks_of_what_there_is() -> None:
     said = set(re.findall(r'"((?:could not|can.t|the) [a-z \']+)"', RUNBOOKS))
     assert len(codes) > 8
     assert len(said) > 4
-    assert [one for one in sorted(codes | said) if one not in sources] == []
+    quoted = {f'"{code}"' for code in codes}
+    assert [one for one in sorted(quoted | said) if one not in sources] == []
+    records = set(re.findall(r"`(job\w*:[\w:]+)`", RUNBOOKS))
+    assert records < {rule["record"] for rule in rules("record")}
     routes = json.loads((ROOT / "openapi/strandline.json").read_text())["paths"]
     asked = re.findall(r"\$url(/[\w/$]+)|`(?:GET )?(/(?:v1/|readyz|livez)[^`?]*)", RUNBOOKS)
     for one in {first or second for first, second in asked}:
