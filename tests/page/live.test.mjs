@@ -98,6 +98,8 @@ test("when nobody answers it says so, keeps what is there, and comes back by its
   await withPage(
     strandline,
     async (page) => {
+      // Timers that were set before are not the clock's.
+      await page.clock.install();
       await page.show("/snapshots");
       const rows = page.locator("tbody tr");
       await rows.first().waitFor();
@@ -107,8 +109,7 @@ test("when nobody answers it says so, keeps what is there, and comes back by its
       assert.deepEqual(await rows.allInnerTexts(), shown, "what was there is there");
       await checkAccess(page, "away");
       const before = page.requests.length;
-      await page.clock.install();
-      await page.clock.runFor(60_000);
+      for (let second = 0; second < 60; second += 1) await page.clock.runFor(1000);
       assert.ok(page.requests.length - before < 20, `${page.requests.length - before} requests in a minute`);
       // A view that has not been loaded waits as well.
       await page.show(`/snapshots/${one.id}`);
