@@ -205,11 +205,13 @@ pub(super) fn unknown(what: &str, name: &str, known: &[&str]) -> String {
     }
 }
 
-/// Refuses what is no snapshot's id.
+/// Refuses what is no snapshot's id. The request's lines in the log and its span get the id.
 pub(super) fn snapshot_id(text: &str) -> Result<uuid::Uuid, Problem> {
-    uuid::Uuid::try_parse(text).map_err(|_| {
+    let id = uuid::Uuid::try_parse(text).map_err(|_| {
         Problem::new(ProblemCode::NotFound, format!("there is no snapshot {}", quoted(text)))
-    })
+    })?;
+    tracing::Span::current().record("snapshot_id", tracing::field::display(id));
+    Ok(id)
 }
 
 #[cfg(test)]

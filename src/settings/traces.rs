@@ -1,6 +1,7 @@
 //! Settings of traces, by the variables of the OpenTelemetry standard.
 
 use clap::{Args, ValueEnum};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry_sdk::trace::Sampler;
 use url::Url;
 
@@ -55,8 +56,8 @@ pub enum SamplerName {
     /// A share, by the trace's id.
     #[value(name = "traceidratio")]
     TraceIdRatio,
-    /// As the caller says, else all.
-    #[value(name = "parentbased_always_on")]
+    /// As the caller says, else all. By the standard an empty variable is as none.
+    #[value(name = "parentbased_always_on", alias = "")]
     ParentBasedAlwaysOn,
     /// As the caller says, else none.
     #[value(name = "parentbased_always_off")]
@@ -71,8 +72,8 @@ pub enum SamplerName {
 pub struct Collector {
     /// Where spans are sent.
     pub traces_url: Url,
-    /// Headers that go with them. Values may be secret.
-    pub headers: Vec<(String, String)>,
+    /// Headers that go with them. Their values are marked as sensitive.
+    pub headers: HeaderMap,
     /// What the program is called.
     pub service_name: String,
     /// Which traces are sent.
@@ -100,7 +101,7 @@ impl TraceSettings {
     pub fn collector(&self) -> Result<Option<Collector>, TraceSettingError> {
         let endpoint = self.otel_exporter_otlp_endpoint.as_deref().map(str::trim);
         let Some(endpoint) = endpoint.filter(|url| !url.is_empty()) else { return Ok(None) };
-        if self.otel_exporter_otlp_protocol != PROTOCOL {
+        if !matches!(self.otel_exporter_otlp_protocol.as_str(), "" | PROTOCOL) {
             return Err(wrong(
                 "OTEL_EXPORTER_OTLP_PROTOCOL",
                 format!(
@@ -156,13 +157,13 @@ fn traces_url(endpoint: &str) -> Result<Url, TraceSettingError> {
     Url::parse(&format!("{base}/v1/traces")).map_err(|error| wrong(&error.to_string()))
 }
 
-fn headers(text: &str) -> Result<Vec<(String, String)>, TraceSettingError> {
+fn headers(text: &str) -> Result<HeaderMap, TraceSettingError> {
     let entries = text.split(',').map(str::trim).enumerate().filter(|(_, entry)| !entry.is_empty());
     entries.map(|(index, entry)| header(index + 1, entry)).collect()
 }
 
 /// One header. Its value may be secret: what is wrong is told without it.
-fn header(number: usize, entry: &str) -> Result<(String, String), TraceSettingError> {
+fn header(number: usize, entry: &str) -> Result<(HeaderName, HeaderValue), TraceSettingError> {
     let wrong = |problem: &str| {
         wrong(
             "OTEL_EXPORTER_OTLP_HEADERS",
@@ -173,10 +174,12 @@ fn header(number: usize, entry: &str) -> Result<(String, String), TraceSettingEr
     };
     let (name, value) = entry.split_once('=').ok_or_else(|| wrong("has no ="))?;
     let value = decoded(value.trim()).ok_or_else(|| wrong("has a wrong percent-encoding"))?;
-    let (name, value) = (name.trim().to_ascii_lowercase(), value);
-    if http::HeaderName::try_from(&name).is_err() || http::HeaderValue::try_from(&value).is_err() {
+    let (Ok(name), Ok(mut value)) =
+        (HeaderName::try_from(name.trim()), HeaderValue::try_from(value))
+    else {
         return Err(wrong("is no header"));
-    }
+    };
+    value.set_sensitive(true);
     Ok((name, value))
 }
 
@@ -237,8 +240,17 @@ mod tests {
         }
         let headers = [&HERE[..], &["--otel-exporter-otlp-headers", "A=Bearer%20x=, b=y"]].concat();
         let found = collector(&headers).expect("good").expect("on");
-        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        assert_eq!(found.headers, [pair("a", "Bearer x="), pair("b", "y")]);
+        let texts = ["a", "b"].map(|name| found.headers[name].to_str().expect("a text"));
+        assert_eq!((texts, found.headers.len()), (["Bearer x=", "y"], 2));
+        assert!(!format!("{:?}", found.headers).contains("Bearer"), "{:?}", found.headers);
+    }
+
+    #[test]
+    fn an_empty_variable_is_as_none() {
+        let empty = ["--otel-exporter-otlp-protocol", "", "--otel-traces-sampler", ""];
+        let headers = ["--otel-exporter-otlp-headers", ""];
+        let found = collector(&[&HERE[..], &empty, &headers].concat()).expect("good").expect("on");
+        assert!(format!("{:?}", found.sampler).contains("AlwaysOn"), "{:?}", found.sampler);
     }
 
     #[test]

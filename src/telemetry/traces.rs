@@ -4,8 +4,13 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderMap, Request, Response};
 use opentelemetry::trace::{SpanKind, Status, TracerProvider};
 use opentelemetry::{Context, KeyValue, Value};
+use opentelemetry_http::{HttpClient, HttpError};
 use opentelemetry_otlp::{SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
@@ -98,21 +103,43 @@ impl Traces {
 
 fn exporter(collector: &Collector, resource: &Resource) -> Result<SpanExporter, String> {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = reqwest::Client::builder()
+    let http = reqwest::Client::builder()
         .timeout(EXPORT_WITHIN)
         .redirect(reqwest::redirect::Policy::none())
         .build()
         .map_err(|error| error.to_string())?;
+    let client = Client { http, headers: collector.headers.clone() };
     let mut exporter = SpanExporter::builder()
         .with_http()
         .with_http_client(client)
         .with_endpoint(collector.traces_url.as_str())
-        .with_headers(collector.headers.iter().cloned().collect())
         .with_timeout(EXPORT_WITHIN)
         .build()
         .map_err(|error| error.to_string())?;
     exporter.set_resource(resource);
     Ok(exporter)
+}
+
+/// The library's client, with the headers of our settings: the library looks for more in the
+/// environment by itself, and what it finds there goes before what it is told.
+#[derive(Debug)]
+struct Client {
+    http: reqwest::Client,
+    headers: HeaderMap,
+}
+
+#[async_trait]
+impl HttpClient for Client {
+    async fn send_bytes(&self, mut request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        let mut headers = self.headers.clone();
+        for of_the_body in [CONTENT_TYPE, CONTENT_ENCODING] {
+            if let Some(value) = request.headers_mut().remove(&of_the_body) {
+                headers.insert(of_the_body, value);
+            }
+        }
+        *request.headers_mut() = headers;
+        self.http.send_bytes(request).await
+    }
 }
 
 /// Takes spans that have ended, and never waits.

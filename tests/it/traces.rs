@@ -92,6 +92,8 @@ async fn the_work_is_in_the_callers_trace_although_a_replica_dies_over_it() {
     let traces = [
         ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url.as_str()),
         ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20canary-collector"),
+        // Not a setting of ours: the exporter's library reads it by itself.
+        ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "authorization=Basic%20canary-library"),
         ("OTEL_SERVICE_NAME", "the-tests"),
     ];
     let asked = replica(&app, "0", &traces);
@@ -257,6 +259,9 @@ async fn a_run_that_failed_is_an_error_in_the_trace_of_who_asked_for_it() {
         assert_eq!(snapshot["state"], "failed", "{snapshot}");
         path = format!("{}/refresh", snapshot["links"]["self"].as_str().expect("a path"));
         let in_trace = |seen: &Seen| hex(&seen.span.trace_id) == trace;
+        let request = |seen: &Seen| seen.span.name.starts_with("POST") && in_trace(seen);
+        let request = collector.until("the request", request).await;
+        assert_eq!(request.text("strandline.snapshot_id"), snapshot["id"]);
         let of = |name: &'static str| move |seen: &Seen| seen.span.name == name && in_trace(seen);
         for name in ["run", "plan"] {
             let seen = collector.until(name, of(name)).await;
