@@ -1,12 +1,12 @@
-// What a snapshot is made of: partitions, files, and a look at its events.
+// What a snapshot is made of: runs, partitions, files, and a look at its events.
 
 import { call, get, path } from "./api.js";
 import { curl } from "./curl.js";
 import { useLive } from "./live.js";
 import { Command, Content, Meter, When, html } from "./parts.js";
-import { SECOND, floor, windowWords } from "./time.js";
+import { SECOND, floor, lengthWords, windowWords } from "./time.js";
 import { useState } from "./vendor/hooks.js";
-import { bytes, count, number } from "./words.js";
+import { bytes, count, errorWords, number } from "./words.js";
 
 const PAGE = 50;
 const SAMPLE = 20;
@@ -65,6 +65,26 @@ function Partition({ one }) {
     <td data-label="Range" class="range">${number(one.start_offset)} – ${number(one.end_offset)} <span class="fine">${one.sealed ? "sealed" : "end open"}, Kafka has ${number(one.low_watermark)} – ${number(one.high_watermark)}</span></td>
     <td data-label="Timestamps" class="range">${one.min_timestamp ? windowWords(floor(Date.parse(one.min_timestamp), SECOND), floor(Date.parse(one.max_timestamp), SECOND)) : ""}</td>
   </tr>`;
+}
+
+/** All attempts, newest first, those that Strandline made by itself included. */
+export function Runs({ id, mark, open }) {
+  const list = useList(path(["snapshots", id, "runs"]), mark, open);
+  return html`<section><h2>Runs</h2>
+    <${Content} live=${list.live} what="the runs" rows=${1}>${(data) => html`
+      <ol class="runs">${data.items.map((one) => html`<${Run} key=${one.run} one=${one} />`)}</ol>
+      <${More} list=${list} data=${data} />`}<//>
+  </section>`;
+}
+
+function Run({ one }) {
+  const asked = one.origin === "sealer" ? "made by Strandline itself" : "asked for";
+  const took = one.finished_at && one.started_at && Date.parse(one.finished_at) - Date.parse(one.started_at);
+  return html`<li>
+    <strong>${one.run}</strong> ${one.state}, ${count(one.records_added, "event")} added
+    <span class="fine">${asked} <${When} at=${one.requested_at} />${took !== null && `, took ${lengthWords(took)}`}</span>
+    ${one.error && html`<p class="fine"><strong>${errorWords(one.error)}</strong> ${one.error.message} <code>${one.error.code}</code></p>`}
+  </li>`;
 }
 
 export function Files({ id, mark, open }) {

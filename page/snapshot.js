@@ -2,7 +2,7 @@
 
 import { json, path, post } from "./api.js";
 import { curl } from "./curl.js";
-import { Events, Files, Partitions } from "./details.js";
+import { Events, Files, Partitions, Runs } from "./details.js";
 import { useLive } from "./live.js";
 import { Command, Content, Facts, Heading, Icon, Meter, ProblemNote, Status, When, html } from "./parts.js";
 import { to } from "./route.js";
@@ -66,6 +66,7 @@ function Whole({ one, reload }) {
     <${Actions} one=${one} open=${open} reload=${reload} />
     <${Partitions} id=${one.id} mark=${mark} open=${open} />
     ${one.capture === "events" && html`<${Files} id=${one.id} mark=${mark} open=${open} /><${Events} id=${one.id} mark=${mark} />`}
+    <${Runs} id=${one.id} mark=${mark} open=${open} />
     <section><h2>In a terminal</h2>
       <${Command} label="This snapshot with curl" text=${curl("GET", one.links.self)} />
       <${Command} label="Asking for it again" text=${curl("POST", "/v1/snapshots", request(one))} />

@@ -25,6 +25,7 @@ mod params;
 mod plan;
 mod problem;
 mod rate;
+mod runs;
 mod site;
 mod snapshots;
 mod system;
@@ -119,6 +120,7 @@ pub fn application() -> (
         .service(snapshots::get_snapshot_result)
         .service(snapshots::cancel_snapshot)
         .service(snapshots::refresh_snapshot)
+        .service(runs::list_snapshot_runs)
         .service(details::list_snapshot_partitions)
         .service(details::list_snapshot_files)
         .service(events::stream_snapshot_events)

@@ -48,8 +48,8 @@ pub use plans::{KnownTopic, PlanTransaction, SeenTopic};
 pub use pool::{Database, Notification, PoolLimits};
 pub use requests::{QueueLimit, refresh_snapshot, request_snapshot};
 pub use runs::{
-    Cancelled, Finished, Loss, PlannedPartition, cancel_run, extend_run, fail_run, finish_run,
-    planned_partitions,
+    Cancelled, Finished, Loss, PlannedPartition, RunRow, cancel_run, extend_run, fail_run,
+    finish_run, list_runs, planned_partitions,
 };
 pub use sealing::{WatchedTopic, queue_due_runs, record_incarnation, watched_topics};
 pub use seen::{boundary_fact, poison_verdicts, seen_high_watermarks};

@@ -1,16 +1,68 @@
-//! Runs: how they end.
+//! Runs: what became of them, and how they end.
 
 use uuid::Uuid;
 
 use super::ended::{EndedRun, ended_run, remove_tasks};
 use super::segments::record_cuts;
-use super::snapshots::failure_to_json;
+use super::snapshots::{failure_from_json, failure_to_json, state_of};
 use super::tasks::{add_read_tasks, end_task, lock_lease, lock_snapshot};
-use super::{Attempt, ClaimedTask, Cut, Database, DbError, DbTime, Lease};
+use super::{Attempt, ClaimedTask, Cut, Database, DbError, DbTime, Lease, Page};
 use crate::fault::{self, Fault};
 use crate::snapshot::{
     Completeness, Failure, OffsetRange, PartitionEnd, PartitionRange, State, Timestamp, Totals,
 };
+
+/// One run of a snapshot.
+#[derive(Clone, Debug)]
+pub struct RunRow {
+    /// Number of the run, from 1.
+    pub run: i32,
+    /// Who asked for it: `request` or `sealer`.
+    pub origin: String,
+    /// Where it stands.
+    pub state: State,
+    /// When it was asked for.
+    pub requested_at: Timestamp,
+    /// When a worker first took it up.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+    /// Events that it has stored.
+    pub records_added: i64,
+    /// Why it failed.
+    pub error: Option<Failure>,
+}
+
+/// The runs of a snapshot, newest first, from before the run `page.after` on.
+pub async fn list_runs(
+    db: &Database,
+    snapshot_id: Uuid,
+    page: Page<i32>,
+) -> Result<Vec<RunRow>, DbError> {
+    let client = db.client().await?;
+    let sql = "-- list_runs
+        SELECT run, origin, outcome, requested_at, started_at, finished_at, records_added, error
+        FROM runs WHERE snapshot_id = $1 AND ($2::integer IS NULL OR run < $2)
+        ORDER BY run DESC LIMIT $3";
+    let rows = client.query(sql, &[&snapshot_id, &page.after, &page.limit]).await;
+    let rows = rows.attempt("list the runs of a snapshot")?;
+    Ok(rows.iter().map(run_row).collect())
+}
+
+fn run_row(row: &tokio_postgres::Row) -> RunRow {
+    let time = |column: &str| row.get::<_, Option<DbTime>>(column).map(|time| time.0);
+    let started_at = time("started_at");
+    RunRow {
+        run: row.get("run"),
+        origin: row.get("origin"),
+        state: state_of(row.get("outcome"), started_at.is_some()),
+        requested_at: row.get::<_, DbTime>("requested_at").0,
+        started_at,
+        finished_at: time("finished_at"),
+        records_added: row.get("records_added"),
+        error: row.get::<_, Option<serde_json::Value>>("error").as_ref().map(failure_from_json),
+    }
+}
 
 /// A partition of a snapshot as its newest plan recorded it.
 #[derive(Clone, Copy, Debug)]

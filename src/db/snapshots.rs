@@ -118,7 +118,7 @@ pub(super) fn failure_to_json(failure: &Failure) -> serde_json::Value {
     })
 }
 
-fn failure_from_json(json: &serde_json::Value) -> Failure {
+pub(super) fn failure_from_json(json: &serde_json::Value) -> Failure {
     let kind = json["code"].as_str().and_then(FailureKind::from_code);
     Failure {
         kind: kind.unwrap_or(FailureKind::Internal),

@@ -142,7 +142,7 @@ async fn another_teams_topics_are_out_of_sight() {
     let other = app.token("other", Scope::Write, &["team_a.*", "x?"]).await;
     let id = snapshot["id"].as_str().expect("an id");
     let path = format!("/v1/snapshots/{id}");
-    for part in ["", "?wait=1", "/result", "/partitions", "/files", "/events"] {
+    for part in ["", "?wait=1", "/result", "/runs", "/partitions", "/files", "/events"] {
         let path = format!("{path}{part}");
         assert_eq!(answer(get(&app, &path).bearer_auth(&team)).await.0, 200, "{path}");
         let (status, problem) = answer(get(&app, &path).bearer_auth(&other)).await;

@@ -440,7 +440,7 @@ impl TestTopic {
         topic
     }
 
-    async fn make(&self, partitions: i32) {
+    pub async fn make(&self, partitions: i32) {
         let mut new = NewTopic::new(&self.name, partitions, TopicReplication::Fixed(1));
         for (name, value) in &self.settings {
             new = new.set(name, value);

@@ -26,6 +26,7 @@ mod page;
 mod process;
 mod replicas;
 mod rows;
+mod runs;
 mod schema;
 mod sealing;
 mod serving;

@@ -125,6 +125,30 @@ test("a snapshot's partitions are those of the API, bar by bar", async () => {
   });
 });
 
+test("a snapshot's runs are those of the API, the newest first", async () => {
+  const { id } = taken.failed;
+  await strandline.call("POST", `/v1/snapshots/${id}/refresh?wait=60`);
+  await withPage(strandline, async (page) => {
+    await page.show(`/snapshots/${id}`);
+    const { items } = await strandline.call("GET", `/v1/snapshots/${id}/runs`);
+    const runs = page.locator(".runs > li");
+    await until("all runs", async () => (await runs.count()) === items.length);
+    assert.deepEqual(
+      items.map((one) => one.run),
+      [2, 1],
+    );
+    for (const [place, one] of items.entries()) {
+      const said = await runs.nth(place).innerText();
+      assert.ok(said.startsWith(`${one.run} failed, 0 events added`), said);
+      assert.match(said, /asked for .+, took /);
+      assert.ok(said.includes(one.error.message) && said.includes("DATA_LOST"), said);
+    }
+    await page.show(`/snapshots/${taken.whole.id}`);
+    const { result } = taken.whole;
+    await runs.getByText(`succeeded, ${number(result.records_added)} events added`).waitFor();
+  });
+});
+
 test("what is lost, uncertain, late or wrong is said, and what to do about it", async () => {
   await withPage(strandline, async (page) => {
     await page.show(`/snapshots/${taken.lost.id}`);

@@ -42,6 +42,7 @@ fn of_answer(operation: &str, status: &str) -> Vec<Example> {
         ("refreshSnapshot", "202") => one("Accepted", running()),
         ("cancelSnapshot", "200") => one("It had ended already", succeeded()),
         ("cancelSnapshot", "202") => one("It is cancelled", cancelled()),
+        ("listSnapshotRuns", _) => one("The last page", page(run())),
         ("listSnapshotPartitions", _) => one("The last page", page(partition())),
         ("listSnapshotFiles", _) => one("The last page", page(file())),
         ("listTopics", _) => one("The last page", page(topic())),
@@ -167,6 +168,14 @@ fn plan() -> Value {
             "stored_offsets": 0, "offsets_to_read": 1000, "lost_offsets": 0,
             "start_uncertain": false,
         }],
+    })
+}
+
+fn run() -> Value {
+    json!({
+        "run": 1, "origin": "request", "state": "succeeded", "requested_at": NOON,
+        "started_at": NOON, "finished_at": "2025-07-30T12:00:08.000Z", "records_added": 998,
+        "error": null,
     })
 }
 

@@ -116,6 +116,13 @@ pub(super) const OPERATIONS: &[Operation] = &[
         access: Access::Token,
     },
     Operation {
+        id: "listSnapshotRuns",
+        parameters: &["SnapshotId", "Limit", "Cursor"],
+        headers: &[],
+        problems: &[CALLER, &[NotFound]],
+        access: Access::Token,
+    },
+    Operation {
         id: "listSnapshotPartitions",
         parameters: &["SnapshotId", "Limit", "Cursor"],
         headers: &[],
