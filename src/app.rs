@@ -28,6 +28,9 @@ use crate::snapshot::{
 };
 use crate::store::{Store, StoreError};
 
+/// How long the store may take to be told of the last commits.
+const TELL_WITHIN: Duration = Duration::from_secs(2);
+
 /// How long tasks may take once we are asked to stop, after the requests: together well below
 /// the 30 seconds that Kubernetes gives.
 const TASKS_END_WITHIN: Duration = Duration::from_secs(10);
@@ -329,8 +332,21 @@ async fn run(
     if tokio::time::timeout(TASKS_END_WITHIN, background.wait()).await.is_err() {
         tracing::warn!("some tasks did not stop in time; their leases will expire");
     }
+    if worker_count(&settings.work) > 0 {
+        tell_the_last(&shells).await;
+    }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// There may be no replica for a while whose next round would tell the store.
+async fn tell_the_last(shells: &Shells) {
+    let told = tokio::time::timeout(TELL_WITHIN, job::tell_round(shells)).await;
+    if !matches!(told, Ok(Ok(()))) {
+        tracing::warn!(
+            "the store could not be told of what was committed; the next start tells it"
+        );
+    }
 }
 
 /// The door through which handlers ask Kafka.
