@@ -67,23 +67,26 @@ function Partition({ one }) {
   </tr>`;
 }
 
-/** All attempts, newest first, those that Strandline made by itself included. */
-export function Runs({ id, mark, open }) {
+/**
+ * All attempts, newest first, those that Strandline made by itself included. What became of the
+ * run `told` stands above, on the page.
+ */
+export function Runs({ id, told, mark, open }) {
   const list = useList(path(["snapshots", id, "runs"]), mark, open);
   return html`<section><h2>Runs</h2>
     <${Content} live=${list.live} what="the runs" rows=${1}>${(data) => html`
-      <ol class="runs">${data.items.map((one) => html`<${Run} key=${one.run} one=${one} />`)}</ol>
+      <ol class="runs">${data.items.map((one) => html`<${Run} key=${one.run} one=${one} error=${one.run === told ? null : one.error} />`)}</ol>
       <${More} list=${list} data=${data} />`}<//>
   </section>`;
 }
 
-function Run({ one }) {
+function Run({ one, error }) {
   const asked = one.origin === "sealer" ? "made by Strandline itself" : "asked for";
   const took = one.finished_at && one.started_at && Date.parse(one.finished_at) - Date.parse(one.started_at);
   return html`<li>
     <strong>${one.run}</strong> ${one.state}, ${count(one.records_added, "event")} added
     <span class="fine">${asked} <${When} at=${one.requested_at} />${took !== null && `, took ${lengthWords(took)}`}</span>
-    ${one.error && html`<p class="fine"><strong>${errorWords(one.error)}</strong> ${one.error.message} <code>${one.error.code}</code></p>`}
+    ${error && html`<p class="fine"><strong>${errorWords(error)}</strong> ${error.message} <code>${error.code}</code></p>`}
   </li>`;
 }
 

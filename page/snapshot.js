@@ -66,7 +66,7 @@ function Whole({ one, reload }) {
     <${Actions} one=${one} open=${open} reload=${reload} />
     <${Partitions} id=${one.id} mark=${mark} open=${open} />
     ${one.capture === "events" && html`<${Files} id=${one.id} mark=${mark} open=${open} /><${Events} id=${one.id} mark=${mark} />`}
-    <${Runs} id=${one.id} mark=${mark} open=${open} />
+    <${Runs} id=${one.id} told=${one.run} mark=${mark} open=${open} />
     <section><h2>In a terminal</h2>
       <${Command} label="This snapshot with curl" text=${curl("GET", one.links.self)} />
       <${Command} label="Asking for it again" text=${curl("POST", "/v1/snapshots", request(one))} />

@@ -72,7 +72,18 @@ def is_elsewhere(name: str) -> bool:
     """Whether a metric is known that nothing in the stack has happened to need."""
     if name.startswith("strandline_"):
         return f"| `{name}` |" in (ROOT / "docs/metrics.md").read_text()
-    return name in ELSEWHERE or name in airflow()
+    return name in ELSEWHERE or name in recorded() or name in airflow()
+
+
+def recorded() -> set[str]:
+    """What rules record, some of it from the first error on. Their own queries are looked at, too."""
+    return {
+        rule["record"]
+        for file in RULES.glob("*.yml")
+        for group in yaml.safe_load(file.read_text())["groups"]
+        for rule in group["rules"]
+        if "record" in rule
+    }
 
 
 def airflow() -> set[str]:
