@@ -24,6 +24,8 @@ DOCUMENT = (ROOT / "docs/operating.md").read_text()
 # Tests are short: what no commit names is swept within seconds.
 QUICK = {"STRANDLINE_ORPHAN_GRACE_SECONDS": "1", "STRANDLINE_SEAL_INTERVAL_SECONDS": "1"}
 
+MARKS = (".strandline-owner", ".strandline-generation")
+
 Drill = Callable[..., Stack]
 
 
@@ -147,7 +149,7 @@ def test_restoring_a_dump(stack: Stack, operator: Operator) -> None:
         stack,
         restored,
         "the object store is marked as another database's",
-        (stack.state / "files/.strandline-owner").unlink,
+        lambda: [(stack.state / "files" / name).unlink() for name in MARKS],
     )
     restored.stop()
 

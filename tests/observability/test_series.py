@@ -76,7 +76,7 @@ def is_elsewhere(name: str) -> bool:
 
 
 def recorded() -> set[str]:
-    """What rules record, some of it from the first error on. Their own queries are looked at, too."""
+    """What rules record, some of it from the first error on. Their own queries are asked, too."""
     return {
         rule["record"]
         for file in RULES.glob("*.yml")
