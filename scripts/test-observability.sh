@@ -26,7 +26,7 @@ cleanup() {
   local folder
   trap '' INT TERM HUP
   end_group TERM
-  end_sessions "$WORK"/state/*/pids
+  end_sessions "$WORK"/state/*/pids "$WORK"/state/*/*/pids # those of a replica that a test has started again
   for folder in "$WORK"/state/*/; do
     [ ! -d "$folder/kafka" ] || KAFKA_DATA=$folder/kafka scripts/kafka.sh wipe || true
     [ ! -d "$folder/postgres" ] || POSTGRES_STATE=$folder/postgres scripts/postgres.sh wipe || true
