@@ -6,9 +6,10 @@ use utoipa::ToSchema;
 
 use super::ApiState;
 use super::auth::Caller;
-use super::params::{Params, encode_cursor, snapshot_id};
+use super::details::{asked, is_there};
+use super::params::encode_cursor;
 use super::problem::{Problem, RunError};
-use super::snapshots::{json, not_found};
+use super::snapshots::json;
 use super::views::{Page, StateSchema};
 use crate::db::{self, RunRow};
 use crate::snapshot::{State, Timestamp};
@@ -87,16 +88,10 @@ pub(super) async fn list_snapshot_runs(
     request: HttpRequest,
     id: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let params = Params::read(&request, &["limit", "cursor"])?;
-    let limit = params.limit()?;
-    let after = params.cursor(|text| text.parse::<i32>().ok())?;
-    let id = snapshot_id(&id)?;
-    caller.check_snapshot(&state, id).await?;
-    let page = db::Page { after, limit: limit + 1 };
+    let read = |text: &str| text.parse::<i32>().ok();
+    let (id, limit, page) = asked(&state, &caller, &request, &id, read).await?;
     let rows = db::list_runs(&state.db, id, page).await?;
-    if rows.is_empty() && db::get_snapshot(&state.db, id).await?.is_none() {
-        return Err(not_found(id));
-    }
+    is_there(&state, id, &rows).await?;
     let cursor = |row: &RunRow| encode_cursor(row.run);
     let page = Page::new(rows, limit, cursor, |row| RunView::from(row));
     Ok(json(&mut HttpResponse::Ok(), &page))

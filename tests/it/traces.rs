@@ -79,6 +79,34 @@ fn is_within_its_request(run: &Seen, request: &Seen) {
     assert_eq!(run.flags & 0x300, 0x300, "{run:?}");
 }
 
+/// What was read, and what it came to.
+fn has_its_steps(spans: &[Seen], read: &Seen, finish: &Seen, bytes: i64) {
+    let below = |name: &str, task: &Seen| {
+        let found = spans.iter().find(|seen| seen.span.name == name && seen.has_parent(task));
+        found.unwrap_or_else(|| panic!("{name} is not there")).clone()
+    };
+    let stored = below("kafka.read", read);
+    assert_eq!(stored.number("strandline.records"), 2);
+    assert_eq!(stored.text("strandline.ranges"), "0=0..2");
+    below("kafka.topic_id", read);
+    assert_eq!(below("store.put", read).number("strandline.bytes"), bytes);
+    let committed = below("db.commit", read);
+    assert_eq!(committed.number("strandline.bytes"), bytes);
+    assert_eq!(committed.number("strandline.records"), 2);
+    assert_eq!(below("kafka.low_watermarks", finish).number("strandline.partitions"), 1);
+    below("kafka.topic_id", finish);
+    below("db.finish", finish);
+}
+
+/// Of keys, values and tokens; and only our settings' token came along.
+fn assert_nothing_secret_was_told(collector: &Collector) {
+    let told = String::from_utf8_lossy(&collector.bodies.lock().expect("nobody")).into_owned();
+    assert!(!told.contains("canary"), "what nobody may tell is in a trace");
+    let headers = collector.headers.lock().expect("nobody panicked").clone();
+    assert!(!headers.is_empty(), "it wants a token");
+    assert!(headers.iter().all(|header| header == "Bearer canary-collector"), "{headers:?}");
+}
+
 #[tokio::test]
 async fn the_work_is_in_the_callers_trace_although_a_replica_dies_over_it() {
     let (app, topic) = (TestApp::spawn().await, TestTopic::create(1, &[]).await);
@@ -140,37 +168,13 @@ async fn the_work_is_in_the_callers_trace_although_a_replica_dies_over_it() {
         assert!(task.span.start_time_unix_nano >= run.span.start_time_unix_nano, "{task:?}");
         assert!(task.span.start_time_unix_nano <= run.span.end_time_unix_nano, "{task:?}");
     }
-    for (name, task) in [
-        ("kafka.read", read),
-        ("store.put", read),
-        ("kafka.topic_id", read),
-        ("db.commit", read),
-        ("kafka.low_watermarks", finish),
-        ("kafka.topic_id", finish),
-        ("db.finish", finish),
-    ] {
-        assert!(named(name).any(|seen| seen.has_parent(task)), "{name}");
-    }
-    let below = |name| named(name).find(|seen| seen.has_parent(read)).expect("it is there");
-    let (stored, bytes) = (below("kafka.read"), run.number("strandline.bytes"));
-    assert_eq!(stored.number("strandline.records"), 2);
-    assert_eq!(stored.text("strandline.ranges"), "0=0..2");
-    assert_eq!(below("store.put").number("strandline.bytes"), bytes);
-    assert_eq!(below("db.commit").number("strandline.bytes"), bytes);
-    assert_eq!(below("db.commit").number("strandline.records"), 2);
-    assert_eq!(
-        named("kafka.low_watermarks").next().expect("one").number("strandline.partitions"),
-        1
-    );
+    has_its_steps(&spans, read, finish, run.number("strandline.bytes"));
     assert_eq!(run.names(), OF_A_RUN);
     assert_eq!(read.names(), OF_A_TASK);
 
+    assert_nothing_secret_was_told(&collector);
     let told = String::from_utf8_lossy(&collector.bodies.lock().expect("nobody")).into_owned();
-    assert!(!told.contains("canary"), "what nobody may tell is in a trace");
     assert!(told.contains("the-tests") && told.contains(&topic.name));
-    let headers = collector.headers.lock().expect("nobody panicked").clone();
-    assert!(!headers.is_empty(), "it wants a token");
-    assert!(headers.iter().all(|header| header == "Bearer canary-collector"), "{headers:?}");
     let version = attribute(&run.process, "service.version");
     assert_eq!(version, Some(Any::StringValue(VERSION.to_owned())));
     assert!(!asked.log().contains("canary-collector"), "{}", asked.log());
