@@ -6,6 +6,7 @@ cd "$ROOT"
 
 CACHE=${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/strandline # tools, shared by all copies of the repository
 export CARGO_NET_RETRY=${CARGO_NET_RETRY:-5}
+export RUST_BACKTRACE=0 # a failed test tells by its message; the stack is the runtime's, and long
 STATUS=0 # the suite's exit code
 GROUP=   # process group of what runs
 CLEANUP= # what is done at the end

@@ -50,6 +50,11 @@ before(async () => {
 after(stopAll);
 
 const rows = (page) => page.locator("tbody tr");
+/** What the table's cells say, of one moment: rows come and go. */
+const table = (page) =>
+  rows(page).evaluateAll((all) =>
+    all.map((row) => [...row.querySelectorAll("td")].map((cell) => cell.innerText.trim())),
+  );
 const fact = (page, term) => page.locator(".facts div", { has: page.getByText(term, { exact: true }) }).locator("dd");
 const command = (page) => page.locator(".command code").first();
 const bodyIn = async (code) => JSON.parse((await code.innerText()).match(/-d '(.*)'/)[1]);
@@ -60,8 +65,8 @@ test("the list says what the API says, and filters as the API does", async () =>
   await withPage(strandline, async (page) => {
     const shows = (ids) =>
       until(`${ids.length} rows`, async () => {
-        const links = await rows(page).locator("a").all();
-        const shown = await Promise.all(links.map(async (one) => (await one.getAttribute("href")).split("/").at(-1)));
+        const links = rows(page).locator("a");
+        const shown = await links.evaluateAll((all) => all.map((one) => one.getAttribute("href").split("/").at(-1)));
         return JSON.stringify(shown) === JSON.stringify(ids);
       });
     const of = (...names) => names.map((name) => taken[name].id);
@@ -239,7 +244,7 @@ test("a plan is that of the API: by partition, with what is stored and what is g
       `${plan.offsets_to_read} offsets would be read, ${plan.offsets_stored} are stored already, ` +
       `${plan.lost_offsets} are gone for good.`;
     await page.getByText(said).waitFor();
-    const shown = await Promise.all((await rows(page).all()).map((row) => row.locator("td").allInnerTexts()));
+    const shown = await table(page);
     const expected = plan.partitions.map((one) =>
       [one.partition, one.start_offset, one.end_offset, one.offsets_to_read, one.stored_offsets, one.lost_offsets].map(
         number,
@@ -334,6 +339,7 @@ test("a bar stands where its hours are, and a day lists what it holds", async ()
     await page.getByRole("link", { name: /^4 March 2013: missing; 12 % of the time held; 1 snapshot/ }).click();
     await page.getByRole("heading", { level: 2, name: "4 March 2013" }).waitFor();
     const bars = page.locator(".timeline .bar");
+    await until("three bars", async () => (await bars.count()) === 3);
     const track = await page.locator(".timeline .track").boundingBox();
     const hours = async (bar) => {
       const box = await bar.boundingBox();
@@ -344,8 +350,7 @@ test("a bar stands where its hours are, and a day lists what it holds", async ()
       [6, 3],
       [9, 15],
     ]);
-    const lines = await Promise.all((await rows(page).all()).map((row) => row.locator("td").allInnerTexts()));
-    assert.deepEqual(lines, [
+    assert.deepEqual(await table(page), [
       ["Fill 00:00 – 06:00", "missing", ""],
       ["06:00 – 09:00", "sealed", number(one.result.records)],
       ["Fill 09:00 – 24:00", "missing", ""],
