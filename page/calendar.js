@@ -15,7 +15,7 @@ import {
   weekdayNumber,
 } from "./time.js";
 import { useEffect, useRef, useState } from "./vendor/hooks.js";
-import { STATUSES, count, number } from "./words.js";
+import { STATUSES, count, lostWords, number } from "./words.js";
 
 const WEEKDAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
 
@@ -183,6 +183,6 @@ export function Legend() {
 export function summary(cover) {
   const parts = [`${count(cover.stored, "offset")} stored`];
   parts.push(cover.unread > 0 ? `${number(cover.unread)} in Kafka not stored` : "all that Kafka has is stored");
-  parts.push(cover.lost > 0 ? `${number(cover.lost)} lost` : "nothing lost");
+  parts.push(lostWords(cover.lost, cover.uncertain, " lost"));
   return parts.join(", ");
 }

@@ -69,6 +69,7 @@ export function combine(topic, documents, { from, to }) {
         open: isOpen(window.state),
         records: window.records,
         lost: window.lost_offsets,
+        uncertain: window.uncertain_partitions > 0,
       });
     }
     for (const gap of document.gaps) {
@@ -84,7 +85,9 @@ export function combine(topic, documents, { from, to }) {
     }
   }
   const sorted = [...windows.values()].sort((a, b) => a.start - b.start || a.end - b.end);
-  return { topic, from, to, windows: sorted, gaps, ...sums, complete: documents.every((one) => one.complete) };
+  const uncertain = sorted.some((window) => window.uncertain);
+  const complete = documents.every((one) => one.complete);
+  return { topic, from, to, windows: sorted, gaps, ...sums, uncertain, complete };
 }
 
 /** Those of a sorted list that overlap each of the spans `[start, end)`, which follow one another. */

@@ -17,6 +17,7 @@ import {
   errorWords,
   isOpen,
   losses,
+  lostWords,
   number,
   oddities,
   percent,
@@ -97,7 +98,7 @@ function facts(one) {
   return [
     ["Events", result && number(result.records)],
     ["Size", result && one.capture === "events" && `${bytes(result.bytes)} in ${count(result.files, "file")}`],
-    ["Lost", result && (result.lost_offsets > 0 ? count(result.lost_offsets, "offset") : "nothing")],
+    ["Lost", result && lostWords(result.lost_offsets, result.uncertain_partitions > 0)],
     ["Stores", one.capture === "offsets" && "offset ranges only"],
     ["Run", one.run > 1 || !result ? number(one.run) : `1, which added ${number(result.records_added)}`],
     ["Added by the last run", one.run > 1 && result && count(result.records_added, "event")],
@@ -145,7 +146,7 @@ function Trouble({ one }) {
       html`<div class="note"><p><strong>${isOpen(one.state) ? "It is being tried again." : "Bringing it up to date met an error."}</strong></p>
       <p>${one.last_error.message}</p><p class="fine"><code>${one.last_error.code}</code></p></div>`
     }
-    ${lost.length > 0 && html`<div class="note warn"><p><${Icon} name="lost" /> <strong>Not all of the window is here.</strong></p>${lost.map((said) => html`<p key=${said}>${said}</p>`)}</div>`}
+    ${lost.length > 0 && html`<div class="note warn"><p><${Icon} name="lost" /> <strong>${one.result.lost_offsets > 0 ? "Not" : "Perhaps not"} all of the window is here.</strong></p>${lost.map((said) => html`<p key=${said}>${said}</p>`)}</div>`}
       
     ${odd.map((said) => html`<p class="fine" key=${said}>${said}</p>`)}`;
 }

@@ -45,6 +45,12 @@ export function bytes(value) {
 
 export const percent = (fraction) => `${Math.floor(fraction * 100)} %`;
 
+/** What is lost, in few words: what nobody can know does not pass for nothing. */
+export function lostWords(offsets, uncertain, verb = "") {
+  if (offsets > 0) return `${count(offsets, "offset")}${verb}${uncertain ? ", perhaps more" : ""}`;
+  return (uncertain ? "perhaps some" : "nothing") + verb;
+}
+
 /** What a snapshot lacks and why, a sentence each; nothing if it lacks nothing. */
 export function losses(result) {
   if (!result) return [];

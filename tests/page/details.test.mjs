@@ -161,7 +161,9 @@ test("what is lost, uncertain, late or wrong is said, and what to do about it", 
     await page.getByText("Not all of the window is here.").waitFor();
     assert.equal(await fact(page, "Lost").innerText(), `${taken.lost.result.lost_offsets} offsets`);
     await page.show(`/snapshots/${taken.uncertain.id}`);
+    await page.getByText("Perhaps not all of the window is here.").waitFor();
     await page.getByText(/^In 1 partition nobody looked before retention/).waitFor();
+    assert.equal(await fact(page, "Lost").innerText(), "perhaps some");
     await page.locator(".verdict .status.is-uncertain").waitFor();
     await page.show(`/snapshots/${taken.late.id}`);
     const { out_of_window_records: late, records } = taken.late.result;

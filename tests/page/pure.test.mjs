@@ -147,11 +147,16 @@ test("a cell and a calendar are told in words, with what is lost", () => {
   const cell = { status: "lost", windows: [1, 2], gaps: [1], held: 0.259, records: 1200, lost: 1 };
   assert.equal(tell(cell, "Day"), "Day: partial loss; 25 % of the time held; 2 snapshots, 1,200 events; 1 offset lost");
   assert.equal(tell({ status: null, windows: [], gaps: [1], held: 0, lost: 0 }, "Day"), "Day: nobody has asked for it");
-  assert.equal(summary({ stored: 5000, unread: 42, lost: 3 }), "5,000 offsets stored, 42 in Kafka not stored, 3 lost");
+  assert.equal(
+    summary({ stored: 5000, unread: 42, lost: 3 }),
+    "5,000 offsets stored, 42 in Kafka not stored, 3 offsets lost",
+  );
   assert.equal(
     summary({ stored: 1, unread: 0, lost: 0 }),
     "1 offset stored, all that Kafka has is stored, nothing lost",
   );
+  assert.match(summary({ stored: 1, unread: 0, lost: 0, uncertain: true }), /, perhaps some lost$/);
+  assert.match(summary({ stored: 1, unread: 0, lost: 1, uncertain: true }), /, 1 offset lost, perhaps more$/);
 });
 
 test("what came to nothing is no news where others hold all of its time", () => {
@@ -204,7 +209,7 @@ test("spans that were asked for in halves are one coverage again", () => {
     complete,
     partitions: [{ stored: ranges(stored), missing: ranges(5, 6), lost: ranges(1) }],
   });
-  const across = snapshot("a", "2013-01-01T00:00", "2013-01-03T00:00");
+  const across = snapshot("a", "2013-01-01T00:00", "2013-01-03T00:00", { uncertain_partitions: 1 });
   const whole = combine(
     "t",
     [
@@ -216,7 +221,8 @@ test("spans that were asked for in halves are one coverage again", () => {
   assert.equal(whole.windows.length, 1);
   assert.deepEqual(whole.gaps, [{ start: at("2013-01-01T12:00"), end: at("2013-01-02T06:00") }]);
   assert.deepEqual([whole.stored, whole.unread, whole.lost], [7, 22, 2]);
-  assert.equal(whole.complete, false, "one half is not");
+  assert.deepEqual([whole.complete, whole.uncertain], [false, true], "one half is not, and one window is");
+  assert.equal(cover([snapshot("a", "2013-01-01T00:00", "2013-01-02T00:00")], []).uncertain, false);
 });
 
 test("a span of many windows is asked for in parts, where the windows are", () => {
