@@ -1,12 +1,13 @@
 // Asking for snapshots of a span of time: what will be sent, what it would read, and then the asking.
 
-import { post } from "./api.js";
+import { get, path, post } from "./api.js";
 import { curl } from "./curl.js";
-import { Command, Facts, ProblemNote, Status, html } from "./parts.js";
+import { useLive } from "./live.js";
+import { Action, Command, Facts, ProblemNote, Status, html } from "./parts.js";
 import { to } from "./route.js";
-import { DAY, HOUR, cut, iso, lengthWords, localWords, windowWords } from "./time.js";
+import { DAY, HOUR, SECOND, cut, iso, lengthWords, localWords, windowWords } from "./time.js";
 import { useState } from "./vendor/hooks.js";
-import { STATUSES, count, number } from "./words.js";
+import { STATUSES, count, isOpen, number, statusOf } from "./words.js";
 
 /** More than this is a backfill: that is a scheduler's work. */
 const MOST_AT_ONCE = 400;
@@ -73,10 +74,10 @@ export function Ask({ topic, start, end, whole, onAsked }) {
         : html`<${Command} text=${lines(bodies)} label=${bodies.length === 1 ? "The request" : `The ${number(bodies.length)} requests`} />`
     }
     <div class="actions">
-      <button type="button" class=${found.plan ? "" : "primary"} disabled=${found.busy || many > MOST_AT_ONCE} onClick=${dryRun}>
-        ${found.busy === "plan" ? "Asking Kafka …" : "Show what would be read"}</button>
-      <button type="button" class=${found.plan ? "primary" : ""} disabled=${!found.plan || found.busy || found.asked.length > 0} onClick=${take}>
-        ${found.busy === "take" ? `Asking, ${found.asked.length} of ${windows.length} …` : windows.length > 1 ? `Take ${number(windows.length)} snapshots` : "Take the snapshot"}</button>
+      <${Action} primary=${!found.plan} off=${found.busy || many > MOST_AT_ONCE} onClick=${dryRun}>
+        ${found.busy === "plan" ? "Asking Kafka …" : "Show what would be read"}<//>
+      <${Action} primary=${found.plan} off=${!found.plan || found.busy || found.asked.length > 0} onClick=${take}>
+        ${found.busy === "take" ? `Asking, ${found.asked.length} of ${windows.length} …` : windows.length > 1 ? `Take ${number(windows.length)} snapshots` : "Take the snapshot"}<//>
     </div>
     <div aria-live="polite">
       ${found.error && html`<${ProblemNote} error=${found.error} />`}
@@ -162,10 +163,17 @@ function Asked({ topic, asked }) {
   if (asked.length > 1) {
     return html`<p class="note good"><strong>${count(asked.length, "snapshot")} asked for.</strong> <a href=${to(["snapshots"], { topic })}>Watch them</a></p>`;
   }
-  const [one] = asked;
+  return html`<${AskedOne} asked=${asked[0]} />`;
+}
+
+/** What becomes of it: most are done before anybody has looked for them. */
+function AskedOne({ asked }) {
+  const where = path(["snapshots", asked.id]);
+  const every = ({ state }) => (isOpen(state) ? SECOND : null);
+  const one = useLive(where, (signal) => get(where, signal), every).data ?? asked;
   return html`<div class="note good"><p><strong>Asked for.</strong> <a href=${to(["snapshots", one.id])}>Watch the snapshot</a></p>
     <${Facts} of=${[
-      ["State", html`<${Status} name=${one.state === "succeeded" ? one.completeness : one.state} />`],
+      ["State", html`<${Status} name=${statusOf(one)} />`],
       ["Id", html`<code>${one.id}</code>`],
     ]} /></div>`;
 }

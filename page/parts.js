@@ -90,6 +90,10 @@ export function Command({ text, label = "The same with curl" }) {
   </figure>`;
 }
 
+/** A button that keeps the focus while it can't be used: one that is disabled loses it. */
+export const Action = ({ off, primary, onClick, children }) =>
+  html`<button type="button" class=${primary ? "primary" : ""} aria-disabled=${off ? "true" : null} onClick=${off ? null : onClick}>${children}</button>`;
+
 /** How much of something is done, or is there. */
 export const Meter = ({ value, label, kind = "" }) =>
   html`<span class=${`meter ${kind}`} role="progressbar" aria-label=${label} aria-valuemin="0" aria-valuemax="100"

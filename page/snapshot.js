@@ -4,7 +4,7 @@ import { json, path, post } from "./api.js";
 import { curl } from "./curl.js";
 import { Events, Files, Partitions, Runs } from "./details.js";
 import { useLive } from "./live.js";
-import { Command, Content, Facts, Heading, Icon, Meter, ProblemNote, Status, When, html } from "./parts.js";
+import { Action, Command, Content, Facts, Heading, Icon, Meter, ProblemNote, Status, When, html } from "./parts.js";
 import { to } from "./route.js";
 import { announce } from "./store.js";
 import { MINUTE, SECOND, dayOf, lengthWords, localWords, windowWords } from "./time.js";
@@ -167,8 +167,8 @@ function Actions({ one, open, reload }) {
   return html`<div class="actions">
       ${
         open
-          ? html`<button type="button" disabled=${found.busy} onClick=${send("cancel", "Cancelled")}>Cancel the run</button>`
-          : html`<button type="button" disabled=${found.busy} onClick=${send("refresh", "Asked for another run")}>Look for more events</button>`
+          ? html`<${Action} off=${found.busy} onClick=${send("cancel", "Cancelled")}>Cancel the run<//>`
+          : html`<${Action} off=${found.busy} onClick=${send("refresh", "Asked for another run")}>Look for more events<//>`
       }
     </div>
     ${found.error && html`<${ProblemNote} error=${found.error} />`}`;

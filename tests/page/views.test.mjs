@@ -215,9 +215,12 @@ test("a gap is filled with the keyboard alone: the request, a dry run, the snaps
       "a dry run, and nothing else",
     );
     assert.deepEqual(await snapshotOf(number), undefined, "nothing is made by it");
-    await take.focus();
+    await page.keyboard.press("Tab"); // the focus was kept where the keyboard had put it
+    assert.equal(await focused(page), "Take the snapshot");
     await page.keyboard.press("Enter");
     await sheet.getByText("Asked for.").waitFor();
+    assert.equal(await focused(page), "Take the snapshot");
+    await sheet.locator(".facts .status.is-sealed").waitFor();
     const last = page.requests.findLast((request) => request.method() === "POST");
     assert.deepEqual(last.postDataJSON(), body);
     await page.keyboard.press("Escape");
