@@ -9,6 +9,7 @@ use strandline::snapshot::Scope;
 
 use crate::harness::{HOUR, TestApp, TestTopic, answer, at, empty_database, record};
 use crate::process::{Serving, folder};
+use crate::secrets::{has_no_canary, lines, secret_settings, snapshot, start, topic_with};
 
 /// A process with JSON lines on the app's database and files.
 fn replica(app: &TestApp, workers: &str) -> Serving {
@@ -267,4 +268,45 @@ async fn who_was_not_let_in_and_where_we_failed_is_told() {
     client.batch_execute("ALTER TABLE snapshots RENAME TO hidden").await.expect("renamed");
     assert!(answer(list().bearer_auth(&token)).await.0 >= 500);
     assert!(nth(&serving, "answered", 3).await["status"].as_i64() >= Some(500));
+}
+
+#[tokio::test]
+async fn a_panic_is_one_line_and_what_it_broke_off_is_tried_again() {
+    let (folder, url) = (folder(), empty_database().await);
+    let topic = topic_with(&[record(0, 1, "canary-event"), record(0, HOUR, "end")]).await;
+    let mut settings = secret_settings(&url);
+    // In a handler, in a worker, and in a thread that reads for one.
+    let faults = "after_request=panic,after_look=panic,first_event=panic";
+    settings.push(("STRANDLINE_FAULT", faults.to_owned()));
+    let serving = start(folder.path(), &settings);
+    let body = json!({"topic": topic.name, "window_start": at(0), "window_end": at(HOUR)});
+    let request = reqwest::Client::new().post(format!("{}/v1/snapshots", serving.url));
+    let request = request.header("x-request-id", "broken-off").json(&body);
+    assert!(request.send().await.is_err(), "nobody is left to answer");
+    let snapshot = snapshot(&serving, &topic).await;
+    assert_eq!(
+        (&snapshot["state"], &snapshot["result"]["records"]),
+        (&json!("succeeded"), &json!(1))
+    );
+    nth(&serving, "a thread panicked", 3).await;
+    let mut panics = serving.said("a thread panicked");
+    panics.sort_by_key(|line| line["error"].to_string());
+    let told = [
+        ("a defect after_look", "src/job/plan.rs:"),
+        ("a defect after_request", "src/api/snapshots.rs:"),
+        ("a defect first_event", "src/job/read.rs:"),
+    ];
+    assert_eq!(panics.len(), told.len(), "{panics:?}");
+    for (line, (error, place)) in panics.iter().zip(told) {
+        assert_eq!((&line["level"], &line["error"]), (&json!("ERROR"), &json!(error)));
+        assert!(line["place"].as_str().is_some_and(|told| told.starts_with(place)), "{line}");
+    }
+    assert_eq!(panics[0]["snapshot_id"], snapshot["id"], "a task's line tells whose it is");
+    assert_eq!(panics[1]["request_id"], "broken-off", "and a request's");
+    for number in [1, 2] {
+        assert_eq!(nth(&serving, "retrying", number).await["code"], "INTERNAL");
+    }
+    has_no_canary("a snapshot", &snapshot.to_string());
+    has_no_canary("the log", &serving.log());
+    assert!(lines(&serving).len() > panics.len(), "all that is logged is JSON");
 }

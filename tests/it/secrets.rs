@@ -16,7 +16,7 @@ use crate::kafka::wire::allow_reading;
 use crate::process::{Serving, folder, strandline, text};
 
 /// The lines that a process has written, all of which must be JSON.
-fn lines(serving: &Serving) -> Vec<Value> {
+pub fn lines(serving: &Serving) -> Vec<Value> {
     let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"));
     serving.log().lines().map(parse).collect()
 }
@@ -39,7 +39,7 @@ const CANARIES: &[(&str, &str)] = &[
 ];
 
 /// Looks for them, as they are and in base64.
-fn has_no_canary(place: &str, text: &str) {
+pub fn has_no_canary(place: &str, text: &str) {
     use base64::Engine;
     let base64 = base64::engine::general_purpose::STANDARD_NO_PAD;
     for (canary, what) in CANARIES {
@@ -60,7 +60,7 @@ fn has_no_canary(place: &str, text: &str) {
 }
 
 /// A topic that the user of the settings may read.
-async fn topic_with(records: &[Record]) -> TestTopic {
+pub async fn topic_with(records: &[Record]) -> TestTopic {
     let topic = TestTopic::create(1, &[]).await;
     topic.produce(records).await;
     allow_reading(&topic.name);
@@ -68,7 +68,7 @@ async fn topic_with(records: &[Record]) -> TestTopic {
 }
 
 /// Takes the snapshot of the first hour, and again until the brokers know what they may give.
-async fn snapshot(serving: &Serving, topic: &TestTopic) -> Value {
+pub async fn snapshot(serving: &Serving, topic: &TestTopic) -> Value {
     let body = json!({"topic": topic.name, "window_start": at(0), "window_end": at(HOUR)});
     let allowed = async {
         loop {
@@ -88,7 +88,7 @@ fn with_password(url: &str) -> String {
 }
 
 /// What all settings say that may be secret, for a program that gets to work.
-fn secret_settings(url: &str) -> Vec<(&'static str, String)> {
+pub fn secret_settings(url: &str) -> Vec<(&'static str, String)> {
     let properties = r"security.protocol=sasl_plaintext,sasl.mechanism=PLAIN,sasl.username=reader,sasl.password=s3\,cret=1,ssl.key.password=canary-key-password,debug=all";
     vec![
         ("STRANDLINE_DATABASE_URL", with_password(url)),
@@ -102,7 +102,7 @@ fn secret_settings(url: &str) -> Vec<(&'static str, String)> {
     ]
 }
 
-fn start(folder: &Path, settings: &[(&str, String)]) -> Serving {
+pub fn start(folder: &Path, settings: &[(&str, String)]) -> Serving {
     let settings: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
     Serving::start_with(folder, &settings)
 }
