@@ -55,6 +55,17 @@ pub fn folder() -> tempfile::TempDir {
     folder
 }
 
+/// Asks again and again until it is refused: the server knows by then what tokens there are.
+pub async fn until_refused(request: impl Fn() -> reqwest::RequestBuilder) {
+    let refused = async {
+        while answer(request()).await.0 != 401 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let within = Duration::from_secs(60);
+    tokio::time::timeout(within, refused).await.expect("a token counts, or one counts no more");
+}
+
 /// A server that was started and may not serve yet.
 pub struct Starting {
     serving: Serving,

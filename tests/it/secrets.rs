@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use crate::harness::{HOUR, Record, TestTopic, answer, at, empty_database, record, service};
 use crate::kafka::wire::allow_reading;
-use crate::process::{Serving, folder, strandline, text};
+use crate::process::{Serving, folder, strandline, text, until_refused};
 
 /// The lines that a process has written, all of which must be JSON.
 pub fn lines(serving: &Serving) -> Vec<Value> {
@@ -79,7 +79,7 @@ pub async fn snapshot(serving: &Serving, topic: &TestTopic) -> Value {
             }
         }
     };
-    timeout(Duration::from_secs(60), allowed).await.expect("the brokers let us read")
+    timeout(Duration::from_secs(120), allowed).await.expect("the brokers let us read")
 }
 
 fn with_password(url: &str) -> String {
@@ -151,12 +151,7 @@ async fn no_secret_and_no_event_is_told_while_all_goes_well() {
     let token = text(&made.stdout).trim_end().to_owned();
     let http = reqwest::Client::new();
     let list = || http.get(format!("{}/v1/snapshots", serving.url));
-    let known = async {
-        while answer(list()).await.0 != 401 {
-            tokio::task::yield_now().await;
-        }
-    };
-    timeout(Duration::from_secs(60), known).await.expect("the token counts");
+    until_refused(list).await;
     provoke(&serving).await;
     assert_eq!(answer(list().bearer_auth(&token)).await.0, 200);
     assert_eq!(answer(list().basic_auth("me", Some(&token))).await.0, 200);
