@@ -1,9 +1,10 @@
-//! Places at which a test can make the process die or freeze.
+//! Places at which a test can make the process die or freeze, or what it does there panic.
 //!
 //! Only a build with the feature `faults` and debug assertions has them, as tests have: a
-//! release can't, and [`hit`] is nothing there. `STRANDLINE_FAULT=after_upload` kills the process (as `kill -9` would)
-//! when it first gets there, `after_upload@3` at the third time, `after_upload=freeze` stops
-//! it (as `kill -STOP` would) until someone lets it go on; several are separated by commas.
+//! release can't, and [`hit`] is nothing there. `STRANDLINE_FAULT=after_upload` kills the process
+//! (as `kill -9` would) when it first gets there, `after_upload@3` at the third time;
+//! `after_upload=freeze` stops it (as `kill -STOP` would) until someone lets it go on, and
+//! `after_upload=panic` panics, as a defect would. Several are separated by commas.
 
 macro_rules! faults {
     ($($(#[$doc:meta])+ $fault:ident = $name:literal,)+) => {
@@ -84,7 +85,7 @@ faults! {
     Draining = "draining",
 }
 
-/// Dies or freezes here, if the process was told to.
+/// Dies, freezes or panics here, if the process was told to.
 #[cfg(not(all(feature = "faults", debug_assertions)))]
 #[inline(always)]
 pub fn hit(_fault: Fault) {}
@@ -105,7 +106,12 @@ mod armed {
         name: String,
         /// How many times are left until it strikes.
         left: AtomicU32,
-        signal: Signal,
+        strike: Strike,
+    }
+
+    enum Strike {
+        Signal(Signal),
+        Panic,
     }
 
     static ARMED: LazyLock<Vec<Armed>> = LazyLock::new(|| {
@@ -114,9 +120,11 @@ mod armed {
     });
 
     fn parse(text: &str) -> Armed {
-        let (place, signal) = match text.strip_suffix("=freeze") {
-            Some(place) => (place, Signal::STOP),
-            None => (text, Signal::KILL),
+        let (place, strike) = match text.split_once('=') {
+            Some((place, "freeze")) => (place, Strike::Signal(Signal::STOP)),
+            Some((place, "panic")) => (place, Strike::Panic),
+            Some(_) => panic!("STRANDLINE_FAULT knows freeze and panic: {text}"),
+            None => (text, Strike::Signal(Signal::KILL)),
         };
         let (name, times) = place.split_once('@').unwrap_or((place, "1"));
         assert!(
@@ -124,17 +132,24 @@ mod armed {
             "STRANDLINE_FAULT names no fault: {text}"
         );
         let left = times.parse().expect("STRANDLINE_FAULT=name@times");
-        Armed { name: name.to_owned(), left: AtomicU32::new(left), signal }
+        Armed { name: name.to_owned(), left: AtomicU32::new(left), strike }
     }
 
-    /// Dies or freezes here, if the process was told to.
+    /// Dies, freezes or panics here, if the process was told to.
+    #[track_caller]
     pub fn hit(fault: Fault) {
         for armed in ARMED.iter().filter(|armed| armed.name == fault.as_str()) {
             let count_down = |left: u32| left.checked_sub(1);
             let before = armed.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, count_down);
-            if before == Ok(1) {
+            if before != Ok(1) {
+                continue;
+            }
+            match armed.strike {
                 // The signal is ours to take: nothing else happens before it does.
-                let _ = kill_process(getpid(), armed.signal);
+                Strike::Signal(signal) => {
+                    let _ = kill_process(getpid(), signal);
+                }
+                Strike::Panic => panic!("a defect {}", fault.as_str()),
             }
         }
     }

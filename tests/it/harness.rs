@@ -308,9 +308,12 @@ pub async fn until_someone_waits(app: &TestApp) {
     let client = app.db().client().await.expect("a connection");
     let sql = "SELECT count(*) FROM pg_stat_activity
         WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    while client.query_one(sql, &[]).await.expect("asked").get::<_, i64>(0) == 0 {
-        tokio::task::yield_now().await;
-    }
+    let waits = async {
+        while client.query_one(sql, &[]).await.expect("asked").get::<_, i64>(0) == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), waits).await.expect("someone waits");
 }
 
 /// The status and the body, which is JSON or empty.

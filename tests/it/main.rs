@@ -29,6 +29,7 @@ mod rows;
 mod runs;
 mod schema;
 mod sealing;
+mod secrets;
 mod serving;
 mod sweeping;
 mod topics;

@@ -1,14 +1,18 @@
 //! The program in a process of its own, as a person or Kubernetes starts it.
 
-use std::io::{BufRead, BufReader, Lines};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::brokers;
+use crate::harness::{answer, brokers};
+
+/// How long a server may take to start, with many others beside it.
+const STARTED_WITHIN: Duration = Duration::from_secs(120);
 
 /// The program, with none of the settings of whoever runs the tests.
 pub fn strandline(arguments: &[&str], folder: &Path) -> Command {
@@ -51,10 +55,22 @@ pub fn folder() -> tempfile::TempDir {
     folder
 }
 
+/// Asks again and again until it is refused: the server knows by then what tokens there are.
+pub async fn until_refused(request: impl Fn() -> reqwest::RequestBuilder) {
+    let refused = async {
+        while answer(request()).await.0 != 401 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let within = Duration::from_secs(60);
+    tokio::time::timeout(within, refused).await.expect("a token counts, or one counts no more");
+}
+
 /// A server that was started and may not serve yet.
 pub struct Starting {
-    child: Child,
-    lines: Lines<BufReader<ChildStderr>>,
+    serving: Serving,
+    /// The lines of its log; ends with them.
+    lines: Receiver<String>,
 }
 
 impl Starting {
@@ -67,14 +83,15 @@ impl Starting {
         let mut command = as_shells_do(&strandline(&["serve", "--listen", listen], folder));
         command.envs(settings.iter().copied());
         let mut child = command.stderr(Stdio::piped()).spawn().expect("it starts");
-        let lines = BufReader::new(child.stderr.take().expect("its log")).lines();
-        Starting { child, lines }
+        let log = Arc::new(Mutex::new(String::new()));
+        let lines = read_on(child.stderr.take().expect("its log"), log.clone());
+        Starting { serving: Serving { child, url: String::new(), log }, lines }
     }
 
     pub fn until_serving(self) -> Serving {
-        let mut serving = self.until_it_says("serving");
-        let log = serving.log();
-        let (_, after) = log.rsplit_once("serving").expect("it was just said");
+        let line = self.line_with("serving");
+        let mut serving = self.serving;
+        let (_, after) = line.rsplit_once("serving").expect("it was just said");
         let (_, url) = after.split_once("url").expect("with its URL");
         serving.url =
             url.trim_matches(['=', '"', ':']).split('"').next().expect("a URL").to_owned();
@@ -82,36 +99,39 @@ impl Starting {
     }
 
     /// Asks it to stop, wherever it has got to, and waits until it has ended.
-    pub async fn stopped(self) -> ExitStatus {
-        let Starting { child, mut lines } = self;
-        let mut serving = Serving { child, url: String::new(), log: Arc::default() };
-        serving.signal("TERM");
-        tokio::task::spawn_blocking(move || while lines.next().is_some() {});
-        serving.ended().await
+    pub async fn stopped(mut self) -> ExitStatus {
+        self.serving.signal("TERM");
+        self.serving.ended().await
     }
 
     /// Waits for words in its log. It may not serve yet: there is no URL.
     pub fn until_it_says(self, words: &str) -> Serving {
-        let Starting { child, mut lines } = self;
-        let log = Arc::new(Mutex::new(String::new()));
-        let keep = |log: &Mutex<String>, line: &str| {
-            let mut log = log.lock().expect("nobody panicked");
-            log.push_str(line);
-            log.push('\n');
-        };
-        let said = lines.by_ref().map_while(Result::ok).any(|line| {
-            keep(&log, &line);
-            line.contains(words)
-        });
-        // Its log is read on, so that it never waits for us.
-        let reading = log.clone();
-        std::thread::spawn(move || {
-            lines.map_while(Result::ok).for_each(|line| keep(&reading, &line));
-        });
-        let serving = Serving { child, url: String::new(), log };
-        assert!(said, "it does not say {words:?}:\n{}", serving.log());
-        serving
+        self.line_with(words);
+        self.serving
     }
+
+    fn line_with(&self, words: &str) -> String {
+        let deadline = Instant::now() + STARTED_WITHIN;
+        let next = || {
+            let left = deadline.saturating_duration_since(Instant::now());
+            self.lines.recv_timeout(left).ok()
+        };
+        let said = std::iter::from_fn(next).find(|line| line.contains(words));
+        said.unwrap_or_else(|| panic!("it does not say {words:?}:\n{}", self.serving.log()))
+    }
+}
+
+/// Reads a server's log to its end, so that the server never waits for us.
+fn read_on(log: ChildStderr, kept: Arc<Mutex<String>>) -> Receiver<String> {
+    let (sender, lines) = channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(log).lines().map_while(Result::ok) {
+            kept.lock().expect("nobody panicked").extend([&line, "\n"]);
+            // Only while it starts is it waited for a line.
+            let _ = sender.send(line);
+        }
+    });
+    lines
 }
 
 /// A server in a process of its own; killed when dropped.
@@ -134,6 +154,14 @@ impl Serving {
     /// As [`Serving::start_with`], on an address that others may reach.
     pub fn start_on(listen: &str, folder: &Path, settings: &[(&str, &str)]) -> Self {
         Starting::launch_on(listen, folder, settings).until_serving()
+    }
+
+    /// Asks for something, under a request id of ours; gives the answer, which is no refusal.
+    pub async fn post(&self, path: &str, body: &Value) -> Value {
+        let request = reqwest::Client::new().post(format!("{}{path}", self.url)).json(body);
+        let (status, document) = answer(request.header("x-request-id", "from-the-test")).await;
+        assert!(status < 300, "{status} {document}");
+        document
     }
 
     /// Sends a signal by its name, such as `TERM`.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use strandline::db::{self, Database, PoolLimits};
 
 use crate::harness::{HOUR, TestTopic, answer, at, empty_database, record};
-use crate::process::{Serving, Starting, folder, strandline, text};
+use crate::process::{self, Serving, Starting, folder, strandline, text};
 
 fn connect(url: &str) -> Database {
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -167,9 +167,7 @@ async fn a_schema_that_is_behind_takes_a_replica_out_of_service_until_it_is_ther
 /// Waits until a token is refused; it counted until now.
 async fn until_refused(serving: &Serving, secret: &str) {
     let list = || reqwest::Client::new().get(format!("{}/v1/snapshots", serving.url));
-    while answer(list().bearer_auth(secret)).await.0 != 401 {
-        tokio::task::yield_now().await;
-    }
+    process::until_refused(|| list().bearer_auth(secret)).await;
 }
 
 #[tokio::test]

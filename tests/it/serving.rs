@@ -11,7 +11,7 @@ use strandline::snapshot::Timestamp;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::harness::{HOUR, TestApp, TestTopic, answer, at, empty_database, record};
-use crate::process::{Serving, Starting, folder, strandline, text};
+use crate::process::{Serving, Starting, folder, strandline, text, until_refused};
 
 /// What the command prints, and what it complains of, by its exit code.
 fn token(folder: &Path, url: &str, arguments: &[&str]) -> (Option<i32>, String, String) {
@@ -40,9 +40,7 @@ async fn tokens_from_the_command_line_count_at_once() {
     assert_eq!(printed, format!("{secret}\n"));
     assert!(!secret.contains(char::is_whitespace) && secret.starts_with("strandline_"));
     // The server is told of it; until then it asks nobody.
-    while answer(list()).await.0 != 401 {
-        tokio::task::yield_now().await;
-    }
+    until_refused(list).await;
     assert_eq!(answer(list().bearer_auth(secret)).await.0, 200);
     assert_eq!(answer(list().basic_auth("airflow", Some(secret))).await.0, 200);
 
@@ -60,9 +58,7 @@ async fn tokens_from_the_command_line_count_at_once() {
     let (_, table, _) = run(&["list"]);
     assert!(table.contains("airflow  valid  write  orders.*"), "{table}");
     assert_eq!(run(&["revoke", "airflow"]).0, Some(0));
-    while answer(list().bearer_auth(secret)).await.0 != 401 {
-        tokio::task::yield_now().await;
-    }
+    until_refused(|| list().bearer_auth(secret)).await;
     let (_, listed, _) = run(&["list", "--json"]);
     let listed: Value = serde_json::from_str(&listed).expect("JSON");
     assert_eq!((&listed[0]["state"], &listed[0]["name"]), (&json!("revoked"), &json!("airflow")));
@@ -228,9 +224,7 @@ async fn one_callers_limit_is_nobody_elses_and_no_probes() {
         answer(request.bearer_auth(token.trim_end())).await
     };
     // Until it is told of the tokens, all are the same caller; probes are not counted.
-    while answer(http.get(format!("{}/metrics", serving.url))).await.0 != 401 {
-        tokio::task::yield_now().await;
-    }
+    until_refused(|| http.get(format!("{}/metrics", serving.url))).await;
     let ask_often = |times, path, token| {
         futures_util::future::join_all((0..times).map(move |_| ask(path, token)))
     };

@@ -287,9 +287,12 @@ async fn a_collector_that_hangs_is_in_nobodys_way() {
     ask(&serving, &topic, &parent()).await;
     let http = reqwest::Client::new();
     let list = || answer(http.get(format!("{}/v1/snapshots", serving.url)));
-    while dropped(&http, &serving, "not_taken").await == 0 {
-        assert_eq!(list().await.0, 200);
-    }
+    let given_up = async {
+        while dropped(&http, &serving, "not_taken").await == 0 {
+            assert_eq!(list().await.0, 200);
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), given_up).await.expect("it gives up and counts");
     assert_eq!(list().await.0, 200);
     serving.signal("TERM");
     assert_eq!(serving.ended().await.code(), Some(0), "{}", serving.log());
