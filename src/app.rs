@@ -328,8 +328,7 @@ async fn run(
     draining.cancel();
     stopping.cancel();
     servers.stop().await;
-    background.close();
-    if tokio::time::timeout(TASKS_END_WITHIN, background.wait()).await.is_err() {
+    if tokio::time::timeout(TASKS_END_WITHIN, background.ended()).await.is_err() {
         tracing::warn!("some tasks did not stop in time; their leases will expire");
     }
     if worker_count(&settings.work) > 0 {

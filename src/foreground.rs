@@ -13,12 +13,12 @@ use std::time::Duration;
 use indicatif::HumanBytes;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use self::bar::Bar;
 use crate::api::Snapshot;
 use crate::app::{self, AppError, State, StopSignal};
+use crate::background::Background;
 use crate::db::{self, Page, QueueLimit, Sharing, SnapshotRequest, SnapshotRow};
 use crate::job::{self, Shells, WorkSource};
 use crate::settings::SnapshotSettings;
@@ -80,8 +80,7 @@ async fn take(
         _ = stop.wanted() => Ok(None),
     };
     stopping.cancel();
-    workers.close();
-    workers.wait().await;
+    workers.ended().await;
     match row? {
         Some(row) => report(settings, shells, &row).await,
         None => {
@@ -96,13 +95,14 @@ fn start_workers(
     shells: &Shells,
     id: Uuid,
     stopping: &CancellationToken,
-) -> TaskTracker {
-    let workers = TaskTracker::new();
+) -> Background {
+    let workers = Background::new(stopping);
     let wake = Arc::new(Notify::new());
     for number in 0..app::worker_count(&settings.work).max(1) {
         let worker = format!("snapshot:{}/{number}", std::process::id());
         let source = WorkSource { worker, only: Some(id), wake: wake.clone() };
-        workers.spawn(job::work(shells.clone(), source, stopping.clone()));
+        let shells = shells.clone();
+        workers.keep(move |stopping| job::work(shells.clone(), source.clone(), stopping));
     }
     workers
 }

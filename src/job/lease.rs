@@ -130,8 +130,9 @@ struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// Renews until it can't, then stops the work.
+    /// Renews until it can't, then stops the work; also if that is because of a defect.
     async fn beat(self) {
+        let _lost = self.lost.clone().drop_guard();
         let lease = Duration::from_secs(u64::from(self.lease_seconds));
         // Progress is to be brought up to date at least every second.
         let interval = (lease / 3).min(Duration::from_secs(1));
@@ -154,10 +155,9 @@ impl Heartbeat {
                 Ok(Err(error)) if renewed.elapsed() < safe => {
                     tracing::warn!(%error, "could not renew a lease; trying again");
                 }
-                Ok(Ok(LeaseState::Lost)) | Ok(Err(_)) | Err(_) => break,
+                Ok(Ok(LeaseState::Lost)) | Ok(Err(_)) | Err(_) => return,
             }
         }
-        self.lost.cancel();
     }
 
     /// Shows what the task waits for, if it does.

@@ -169,6 +169,21 @@ async fn freezes(fault: Fault, times: u32) {
     scene.check(&after).await;
 }
 
+/// Outside of the work itself, where nothing but the one who works stands around it.
+#[tokio::test]
+async fn a_replica_goes_on_by_itself_where_a_defect_ends_what_it_keeps_doing() {
+    let scene = Scene::set().await;
+    let replica = scene.replica(Some("after_claim=panic,heartbeat=panic,sweep_listed=panic"));
+    scene.ask(&replica).await;
+    let snapshot = scene.succeeded().await;
+    let file = file_of(&scene.app.detail(&snapshot, "files").await[0]);
+    let orphan = file.with_file_name(format!("{}-1.parquet", uuid::Uuid::new_v4()));
+    std::fs::copy(&file, &orphan).expect("copied");
+    scene.check(&snapshot).await;
+    let panics = replica.log().lines().filter(|line| line.starts_with("a defect ")).count();
+    assert_eq!(panics, 3, "{}", replica.log());
+}
+
 fn file_of(file: &Value) -> std::path::PathBuf {
     let url = url::Url::parse(file["url"].as_str().expect("a URL")).expect("a URL");
     url.to_file_path().expect("a path")
