@@ -4,8 +4,10 @@ import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { after, before, test } from "node:test";
 import { DAY, HOUR, Strandline, checkAccess, deleteRecords, load, loadFlights } from "./harness.mjs";
-import { focused, measure, stopAll, until, withPage } from "./harness.mjs";
+import { focused, measure, stopAll, until, untilEqual, withPage } from "./harness.mjs";
 
+// Of the page itself; what it says is looked at in pure.test.mjs.
+const { windowWords } = await import(`${process.env.PAGE_ROOT}/page/time.js`);
 let strandline;
 const taken = {};
 const start = Date.UTC(2013, 2, 1);
@@ -53,7 +55,7 @@ const rows = (page) => page.locator("tbody tr");
 /** What the table's cells say, of one moment: rows come and go. */
 const table = (page) =>
   rows(page).evaluateAll((all) =>
-    all.map((row) => [...row.querySelectorAll("td")].map((cell) => cell.innerText.trim())),
+    all.map((row) => [...row.querySelectorAll("td")].map((cell) => cell.innerText.trim().replaceAll(/\s+/g, " "))),
   );
 const fact = (page, term) => page.locator(".facts div", { has: page.getByText(term, { exact: true }) }).locator("dd");
 const command = (page) => page.locator(".command code").first();
@@ -63,12 +65,11 @@ const again = (page) => page.locator("figure", { hasText: "Asking for it again" 
 
 test("the list says what the API says, and filters as the API does", async () => {
   await withPage(strandline, async (page) => {
-    const shows = (ids) =>
-      until(`${ids.length} rows`, async () => {
-        const links = rows(page).locator("a");
-        const shown = await links.evaluateAll((all) => all.map((one) => one.getAttribute("href").split("/").at(-1)));
-        return JSON.stringify(shown) === JSON.stringify(ids);
-      });
+    const shown = () =>
+      rows(page)
+        .locator("a")
+        .evaluateAll((all) => all.map((one) => one.getAttribute("href").split("/").at(-1)));
+    const shows = (ids) => untilEqual(shown, ids);
     const of = (...names) => names.map((name) => taken[name].id);
     await page.show("/snapshots");
     await shows(of("failed", "uncertain", "late", "lost", "whole"));
@@ -105,29 +106,67 @@ test("the list says what the API says, and filters as the API does", async () =>
   });
 });
 
+/** What a row says of a partition; the second cell is a bar. */
+function inRow(one) {
+  const { start_offset: from, end_offset: to, low_watermark: low, high_watermark: high } = one;
+  return [
+    String(one.partition),
+    "",
+    `${number(one.stored_offsets)} of ${number(to - from)}`,
+    number(one.records),
+    `${number(one.lost_offsets)}${one.start_uncertain ? " perhaps more" : ""}`,
+    `${number(from)} – ${number(to)} sealed, Kafka has ${number(low)} – ${number(high)}`,
+    windowWords(Date.parse(one.min_timestamp), Date.parse(one.max_timestamp)),
+  ];
+}
+
 test("a snapshot's partitions are those of the API, bar by bar", async () => {
   await withPage(strandline, async (page) => {
     for (const one of [taken.lost, taken.uncertain]) {
       await page.show(`/snapshots/${one.id}`);
       const { items } = await strandline.call("GET", `/v1/snapshots/${one.id}/partitions`);
-      await until("all rows", async () => (await rows(page).count()) === items.length);
+      await untilEqual(() => table(page), items.map(inRow));
       for (const partition of items) {
-        const cells = await rows(page).nth(partition.partition).locator("td").allInnerTexts();
-        const { start_offset: from, end_offset: to, low_watermark: low, high_watermark: high } = partition;
-        const lost = partition.start_uncertain ? /perhaps more/ : new RegExp(`^${number(partition.lost_offsets)}$`);
-        assert.match(cells[4], lost);
-        assert.equal(cells[2], `${number(partition.stored_offsets)} of ${number(to - from)}`);
-        assert.equal(cells[3], number(partition.records));
-        assert.ok(cells[5].startsWith(`${number(from)} – ${number(to)}`), cells[5]);
-        assert.ok(cells[5].endsWith(`sealed, Kafka has ${number(low)} – ${number(high)}`), cells[5]);
         const bar = page.getByRole("progressbar", { name: `Partition ${partition.partition} stored` });
-        const done = Math.floor((100 * partition.stored_offsets) / (to - from));
+        const done = Math.floor((100 * partition.stored_offsets) / (partition.end_offset - partition.start_offset));
         assert.equal(await bar.getAttribute("aria-valuenow"), String(done));
       }
     }
     const { items } = await strandline.call("GET", `/v1/snapshots/${taken.lost.id}/partitions`);
     assert.ok(items.some((one) => one.lost_offsets > 0 && one.stored_offsets < one.end_offset - one.start_offset));
   });
+});
+
+test("a snapshot's files are those of the API, with what is another window's", async () => {
+  // A part of a window that is stored gets the same files, and not all that is in them.
+  const part = await strandline.take("parcels", start + 2 * DAY, start + 2 * DAY + 6 * HOUR);
+  const shared = [];
+  await withPage(strandline, async (page) => {
+    for (const one of [taken.late, taken.lost, part]) {
+      const { items } = await strandline.call("GET", `/v1/snapshots/${one.id}/files`);
+      shared.push(...items.filter((file) => !file.whole && file.records_in_window < file.records));
+      await page.show(`/snapshots/${one.id}`);
+      const says = (file) => {
+        const others = file.whole ? "" : ` of ${number(file.records)}, the others are another window's`;
+        const size = file.bytes < 1000 ? `${file.bytes} B` : `${(file.bytes / 1000).toFixed(1)} kB`;
+        const partitions = [...new Set(file.segments.map((segment) => segment.partition))];
+        return [
+          file.url,
+          `${number(file.records_in_window)} event${file.records_in_window === 1 ? "" : "s"}${others} · ${size} · ` +
+            `partition${file.segments.length === 1 ? "" : "s"} ${partitions.join(", ")} · ` +
+            `SHA-256 ${file.sha256.slice(0, 12)}…`,
+        ];
+      };
+      await untilEqual(
+        () =>
+          page
+            .locator(".files li")
+            .evaluateAll((all) => all.map((row) => [...row.children].map((part) => part.innerText))),
+        items.map(says),
+      );
+    }
+  });
+  assert.ok(shared.length > 0, "one of them is shared");
 });
 
 test("a snapshot's runs are those of the API, the newest first", async () => {
@@ -231,7 +270,8 @@ test("what is chosen is what is sent, and another choice needs another look", as
     await page.getByText("The 3 requests").waitFor();
     await look.click();
     await plan.waitFor();
-    assert.equal(page.requests.at(-1).postDataJSON().on_loss, "fail");
+    const looked = page.requests.findLast((request) => request.method() === "POST");
+    assert.equal(looked.postDataJSON().on_loss, "fail");
   });
 });
 
@@ -315,6 +355,8 @@ test("from topic to topic and from month to month", async () => {
     ]) {
       await page.getByRole("link", { name }).click();
       await page.getByRole("heading", { level: 2, name: month }).waitFor();
+      await page.getByRole("grid", { name: "Windows by day" }).waitFor();
+      assert.equal(await focused(page), name, "the reader stays at the link, to go on");
     }
     await page.getByRole("combobox", { name: "topic" }).selectOption("wagons");
     await page.waitForURL(/#\/coverage\/wagons$/);
@@ -341,13 +383,14 @@ test("a bar stands where its hours are, and a day lists what it holds", async ()
     await page.getByRole("link", { name: /^4 March 2013: missing; 12 % of the time held; 1 snapshot/ }).click();
     await page.getByRole("heading", { level: 2, name: "4 March 2013" }).waitFor();
     const bars = page.locator(".timeline .bar");
-    await until("three bars", async () => (await bars.count()) === 3);
-    const track = await page.locator(".timeline .track").boundingBox();
-    const hours = async (bar) => {
-      const box = await bar.boundingBox();
-      return [box.x - track.x, box.width].map((length) => Math.round((24 * length) / track.width));
-    };
-    assert.deepEqual(await Promise.all((await bars.all()).map(hours)), [
+    const hours = () =>
+      bars.evaluateAll((all) =>
+        all.map((bar) => {
+          const [box, track] = [bar, bar.closest(".track")].map((element) => element.getBoundingClientRect());
+          return [box.x - track.x, box.width].map((length) => Math.round((24 * length) / track.width));
+        }),
+      );
+    await untilEqual(hours, [
       [0, 6],
       [6, 3],
       [9, 15],

@@ -6,6 +6,7 @@ import { once } from "node:events";
 import { createWriteStream, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { createRequire } from "node:module";
+import { isDeepStrictEqual } from "node:util";
 import { gzipSync } from "node:zlib";
 import { chromium } from "playwright-core";
 
@@ -26,6 +27,17 @@ export async function until(what, check, seconds = 60) {
     const found = await check();
     if (found) return found;
     if (Date.now() > end) assert.fail(`after ${seconds} s still not: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+/** Waits until what `look` finds, in one moment, is as expected; fails with how it differs. */
+export async function untilEqual(look, expected, seconds = 60) {
+  const end = Date.now() + seconds * 1000;
+  for (;;) {
+    const seen = await look();
+    if (isDeepStrictEqual(seen, expected)) return;
+    if (Date.now() > end) assert.deepEqual(seen, expected, `after ${seconds} s`);
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
 }
@@ -175,15 +187,20 @@ export class Strandline {
     return JSON.parse(text);
   }
 
-  /** Asks for a snapshot and waits until it has ended. */
-  take(topic, start, end, { wait = 60, token, ...options } = {}) {
+  /** Asks for a snapshot and waits until it has ended; with a `wait` of 0 it does not. */
+  async take(topic, start, end, { wait = 60, token, ...options } = {}) {
     const body = {
       topic,
       window_start: new Date(start).toISOString(),
       window_end: new Date(end).toISOString(),
       ...options,
     };
-    return this.call("POST", `/v1/snapshots?wait=${wait}`, { body, token });
+    let one = await this.call("POST", `/v1/snapshots?wait=${wait}`, { body, token });
+    for (let more = 0; wait > 0 && ["queued", "running"].includes(one.state); more += 1) {
+      assert.ok(more < 5, `${one.id} is still ${one.state}`);
+      one = await this.call("GET", `/v1/snapshots/${one.id}?wait=${wait}`, { token });
+    }
+    return one;
   }
 
   /** Makes a token with the command line. */
@@ -217,7 +234,7 @@ const ARGUMENTS = [
 let browserOnce = null;
 
 const browser = async () =>
-  (browserOnce ??= await chromium.launch({ executablePath: env("PAGE_CHROMIUM"), args: ARGUMENTS }));
+  (browserOnce ??= await chromium.launch({ executablePath: env("PAGE_CHROMIUM"), args: ARGUMENTS, timeout: 120_000 }));
 
 /**
  * Runs `work` with a new page of a new browser profile, and fails where the page has written an

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { Strandline, checkAccess, loadFlights, load, sql, stopAll, withPage } from "./harness.mjs";
+import { Strandline, checkAccess, loadFlights, load, sql, stopAll, untilEqual, withPage } from "./harness.mjs";
 
 let strandline;
 const tokens = {};
@@ -36,7 +36,7 @@ test("without a token it asks for one, once, in the API's words", async () => {
         .getByRole("alert")
         .filter({ hasText: "a token is needed: send Authorization: Bearer TOKEN" })
         .waitFor();
-      assert.equal(await page.evaluate(() => document.activeElement.name), "token");
+      await untilEqual(() => page.evaluate(() => document.activeElement.name), "token");
       assert.equal(
         await page.evaluate(() => document.activeElement.type),
         "password",
@@ -154,7 +154,7 @@ test("what an older token was refused says nothing of the newer one", async () =
       release();
       assert.equal((await answered).status(), 401);
       await page.show("/topics");
-      await page.locator("tbody tr").first().waitFor();
+      await page.locator(".topics tbody tr").first().waitFor();
       assert.equal(await form(page).count(), 0);
     },
     REFUSED,
@@ -185,6 +185,7 @@ test("topics that a token may not have are not there", async () => {
       await page.locator("tbody tr").first().waitFor();
       assert.deepEqual(await page.locator("tbody th").allInnerTexts(), ["flights"]);
       await page.show("/snapshots");
+      await page.getByRole("heading", { level: 1, name: "Snapshots" }).waitFor();
       await page.locator("tbody tr").first().waitFor();
       assert.doesNotMatch(await page.locator("main").innerText(), /private/);
       await page.show("/coverage/private?year=2013");
