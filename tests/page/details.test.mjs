@@ -403,11 +403,31 @@ test("a bar stands where its hours are, and a day lists what it holds", async ()
   });
 });
 
+/** What is wrong with wide tables as cards: cells one below the other, each told by its column's heading. */
+const notCards = (page) =>
+  page.locator(".list.wide tbody tr").evaluateAll((all) =>
+    all.flatMap((row) => {
+      const headings = [...row.closest("table").querySelectorAll("thead th")].map((one) => one.textContent);
+      const cells = [...row.children].filter((cell) => getComputedStyle(cell).display !== "none");
+      const boxes = cells.map((cell) => cell.getBoundingClientRect());
+      const beside = cells.filter((_, place) => place > 0 && boxes[place].top < boxes[place - 1].bottom);
+      const untold = cells.filter((cell) => {
+        const [heading, said] = [headings[cell.cellIndex], getComputedStyle(cell, "::before").content];
+        const plain = cell.tagName === "TH" || cell.querySelector("a[aria-label]");
+        return !plain && (said.length < 3 || !heading.startsWith(said.slice(1, -1)));
+      });
+      return [
+        ...beside.map((cell) => `beside: ${cell.innerText}`),
+        ...untold.map((cell) => `untold: ${cell.innerText}`),
+      ];
+    }),
+  );
+
 test("a phone gets a page as wide as it is", async () => {
   await withPage(
     strandline,
     async (page) => {
-      for (const place of [`/snapshots/${taken.lost.id}`, "/coverage/parcels?year=2013", "/topics"]) {
+      for (const place of ["/snapshots", `/snapshots/${taken.lost.id}`, "/coverage/parcels?year=2013", "/topics"]) {
         await page.goto("about:blank");
         await page.show(place);
         await page.locator("h1").waitFor();
@@ -415,6 +435,18 @@ test("a phone gets a page as wide as it is", async () => {
         assert.equal((await measure(page)).overflow, 0, place);
         assert.equal(await page.evaluate(() => innerWidth), 360, place);
         await checkAccess(page, `${place} on a phone`);
+        assert.deepEqual(await notCards(page), [], place);
+        const days = page.locator(".year a[data-at]");
+        const heights = await days.evaluateAll((all) => all.map((day) => day.getBoundingClientRect().height));
+        assert.ok(
+          heights.every((height) => height >= 40),
+          "a finger finds a day",
+        );
+        const found = [await page.locator(".list.wide tbody tr").count(), heights.length];
+        assert.ok(
+          found.some((count) => count > 0),
+          `${place} has what a phone shows otherwise`,
+        );
       }
       await page.show(`/snapshots/${taken.lost.id}`);
       const lost = page.locator("tbody td[data-label=Lost]").first();

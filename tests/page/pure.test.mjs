@@ -11,7 +11,7 @@ globalThis.document ??= {};
 const time = await module("time.js");
 const { read, to } = await module("route.js");
 const { cells, combine, lanes, parts } = await module("cover.js");
-const { urgency } = await module("risk.js");
+const { byRisk, urgency } = await module("risk.js");
 const { summary, target, tell } = await module("calendar.js");
 const { curl } = await module("curl.js");
 const words = await module("words.js");
@@ -251,6 +251,27 @@ test("urgency follows what is left of the retention", () => {
   }
   assert.equal(urgency({ retention_ms: null }, { expires: null }, 0), "safe");
   assert.equal(urgency({ retention_ms: 2 * time.HOUR }, { expires: 1.5 * time.HOUR }, 0), "later");
+});
+
+test("the most urgent topic comes first, then what expires first, then by name", () => {
+  const row = (name, days, retention = 30) => ({
+    topic: { topic: name, retention_ms: retention === null ? null : retention * time.DAY },
+    risk: days === null ? null : { expires: days * time.DAY },
+  });
+  const sorted = [
+    row("gone", -2),
+    row("going", -1),
+    row("brief", 0.5, 2),
+    row("soon", 2),
+    row("later", 8),
+    row("much later", 20),
+    { topic: { topic: "kept", retention_ms: null }, risk: { expires: null } },
+    row("unknown", null),
+  ];
+  for (let turn = 0; turn < sorted.length; turn += 1) {
+    const turned = [...sorted.slice(turn), ...sorted.slice(0, turn)].reverse();
+    assert.deepEqual(turned.sort(byRisk(0)), sorted);
+  }
 });
 
 test("sizes and numbers are short", () => {
