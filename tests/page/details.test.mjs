@@ -346,7 +346,7 @@ test("from topic to topic and from month to month", async () => {
     await page.waitForURL(/#\/coverage\/parcels$/);
     await page.getByRole("heading", { level: 2, name: "2013" }).waitFor();
     const { stored, missing, lost } = await sums("parcels");
-    await page.getByText(`${stored} offsets stored, ${missing} in Kafka not stored, ${lost} lost.`).waitFor();
+    await page.getByText(`${stored} offsets stored, ${missing} in Kafka not stored, ${lost} offsets lost.`).waitFor();
     await page.getByRole("link", { name: "March 2013, hour by hour" }).click();
     for (const [name, month] of [
       ["Previous month", "February 2013"],

@@ -255,7 +255,7 @@ test("urgency follows what is left of the retention", () => {
 
 test("the most urgent topic comes first, then what expires first, then by name", () => {
   const row = (name, days, retention = 30) => ({
-    topic: { topic: name, retention_ms: retention === null ? null : retention * time.DAY },
+    topic: { topic: name, retention_ms: retention * time.DAY },
     risk: days === null ? null : { expires: days * time.DAY },
   });
   const sorted = [
