@@ -6,7 +6,7 @@ import { useLive } from "./live.js";
 import { Command, Content, Heading, Meter, Status, When, html } from "./parts.js";
 import { go, to } from "./route.js";
 import { SECOND, moment, windowWords } from "./time.js";
-import { useMemo, useState } from "./vendor/hooks.js";
+import { useLayoutEffect, useMemo, useRef, useState } from "./vendor/hooks.js";
 import { STATUSES, bytes, isOpen, number, percent, statusOf } from "./words.js";
 
 const PAGE = 50;
@@ -23,7 +23,7 @@ export function Snapshots({ query }) {
   const where = path(["snapshots"], { ...filter, limit: PAGE });
   const live = useLive(where, (signal) => get(where, signal), often);
   return html`<${Heading} title="Snapshots" />
-    <${Filters} key=${query.toString()} filter=${filter} />
+    <${Filters} filter=${filter} mark=${query.toString()} />
     <${Content} live=${live} what="snapshots" rows=${10}>${(page) => html`<${Page} page=${page} filter=${filter} />`}<//>
     <${Command} text=${curl("GET", where)} />`;
 }
@@ -67,8 +67,14 @@ function Row({ one, mark }) {
   }, [one.id, mark]);
 }
 
-function Filters({ filter }) {
+/** With another `mark` the filter is another one: the fields show it, and the reader stays where they are. */
+function Filters({ filter, mark }) {
   const [bad, setBad] = useState(null);
+  const form = useRef(null);
+  useLayoutEffect(() => {
+    fill(form.current.elements, filter);
+    setBad(null);
+  }, [mark]);
   const apply = (event) => {
     event.preventDefault();
     const data = new FormData(event.currentTarget);
@@ -94,25 +100,34 @@ function Filters({ filter }) {
       }),
     );
   };
-  const text = (name, label, value, hint) => html`<label class="field"><span>${label}</span>
-    <input name=${name} defaultValue=${value ?? ""} placeholder=${hint} aria-invalid=${bad === name} aria-describedby=${bad === name ? "bad-time" : undefined} autocomplete="off" spellcheck=${false} /></label>`;
+  const text = (name, label, hint) => html`<label class="field"><span>${label}</span>
+    <input name=${name} placeholder=${hint} aria-invalid=${bad === name} aria-describedby=${bad === name ? "bad-time" : undefined} autocomplete="off" spellcheck=${false} /></label>`;
   const narrowed =
     [filter.topic, filter.completeness, filter.window_from, filter.window_to].some(Boolean) ||
     filter.state.length + filter.label.length > 0;
-  return html`<form class="filters" onSubmit=${apply} onChange=${(event) => event.target.matches("select, [type=checkbox]") && event.currentTarget.requestSubmit()}>
-    ${text("topic", "Topic", filter.topic, "any")}
+  return html`<form class="filters" ref=${form} onSubmit=${apply} onChange=${(event) => event.target.matches("select, [type=checkbox]") && event.currentTarget.requestSubmit()}>
+    ${text("topic", "Topic", "any")}
     <fieldset><legend>State</legend>
-      ${STATES.map((state) => html`<label key=${state}><input type="checkbox" name="state" value=${state} defaultChecked=${filter.state.includes(state)} />${state}</label>`)}</fieldset>
+      ${STATES.map((state) => html`<label key=${state}><input type="checkbox" name="state" value=${state} />${state}</label>`)}</fieldset>
     <label class="field"><span>Completeness</span><select name="completeness">
       <option value="">any</option>
-      ${["provisional", "settled", "sealed"].map((name) => html`<option key=${name} value=${name} selected=${filter.completeness === name}>${STATUSES[name].word}</option>`)}
+      ${["provisional", "settled", "sealed"].map((name) => html`<option key=${name} value=${name}>${STATUSES[name].word}</option>`)}
     </select></label>
-    ${text("window_from", "Windows from, UTC", filter.window_from && short(filter.window_from), "2013-01-10")}
-    ${text("window_to", "Up to, UTC", filter.window_to && short(filter.window_to), "2013-01-11")}
-    ${text("label", "Labels", filter.label.join(", "), "key:value")}
-    <div class="actions"><button type="submit">Filter</button>${narrowed && html`<a href=${to(["snapshots"])}>Show all</a>`}</div>
+    ${text("window_from", "Windows from, UTC", "2013-01-10")}
+    ${text("window_to", "Up to, UTC", "2013-01-11")}
+    ${text("label", "Labels", "key:value")}
+    <div class="actions"><button type="submit">Filter</button>${narrowed && html`<a href=${to(["snapshots"])} onClick=${() => form.current.elements.topic.focus()}>Show all</a>`}</div>
     ${bad && html`<p class="note" id="bad-time" role="alert">Write a time as 2013, 2013-01, 2013-01-10 or 2013-01-10T14:00:00Z.</p>`}
   </form>`;
+}
+
+function fill(fields, { topic, state, completeness, window_from, window_to, label }) {
+  fields.topic.value = topic ?? "";
+  fields.completeness.value = completeness ?? "";
+  fields.window_from.value = short(window_from ?? "");
+  fields.window_to.value = short(window_to ?? "");
+  fields.label.value = label.join(", ");
+  for (const box of fields.state) box.checked = state.includes(box.value);
 }
 
 const utc = (times) =>

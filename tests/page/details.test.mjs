@@ -90,8 +90,10 @@ test("the list says what the API says, and filters as the API does", async () =>
     await shows(of("lost"));
     await page.getByRole("link", { name: "Show all" }).click();
     await shows(of("failed", "uncertain", "late", "lost", "whole"));
-    await page.getByRole("checkbox", { name: "failed" }).check();
+    await page.getByRole("checkbox", { name: "failed" }).focus();
+    await page.keyboard.press("Space");
     await shows(of("failed"));
+    assert.equal(await page.evaluate(() => document.activeElement.value), "failed", "the reader goes on from there");
     await page.getByRole("checkbox", { name: "succeeded" }).check();
     await shows(of("failed", "uncertain", "late", "lost", "whole"));
     await page.getByLabel("Labels").fill("team:post");
