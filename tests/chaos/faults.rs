@@ -11,6 +11,7 @@ use crate::fleet::Fleet;
 use crate::leaders::move_leaders;
 use crate::oracle::Oracle;
 use crate::proxy::{Mode, Outcome, Proxy, Trap};
+use crate::replica::Replica;
 use crate::services::{BROKERS, cluster};
 use crate::topics::Topic;
 
@@ -104,12 +105,30 @@ impl Scene {
     }
 
     async fn kill(&self, number: usize, away: Duration) {
-        let gone = self.fleet.replicas[number].lock().await.take();
+        let gone = self.take(number).await;
         if let Some(mut replica) = gone {
             self.journal.fault("kill -9 of a replica", &replica.launch.name);
             replica.kill();
         }
         self.come_back(number, away).await;
+    }
+
+    /// A replica, to end it. None has ended before by itself.
+    async fn take(&self, number: usize) -> Option<Replica> {
+        let mut replica = self.fleet.replicas[number].lock().await.take()?;
+        if let Some(status) = replica.ended() {
+            let words = replica.last_words();
+            self.journal.differs(format!("replica {number} ended by itself: {status}, {words}"));
+        }
+        Some(replica)
+    }
+
+    /// All replicas are there still.
+    pub async fn look_at_replicas(&self) {
+        for number in 0..self.fleet.replicas.len() {
+            let replica = self.take(number).await;
+            *self.fleet.replicas[number].lock().await = replica;
+        }
     }
 
     async fn come_back(&self, number: usize, away: Duration) {
@@ -132,14 +151,17 @@ impl Scene {
     }
 
     async fn terminate(&self, number: usize, away: Duration) {
-        let gone = self.fleet.replicas[number].lock().await.take();
+        let gone = self.take(number).await;
         if let Some(mut replica) = gone {
             self.journal.fault("SIGTERM", &replica.launch.name);
             match replica.terminate(TERMINATES_WITHIN).await {
                 Some((status, took)) if status.success() => {
                     self.journal.say(&format!("replica {number} ended after {took:?}"));
                 }
-                other => self.journal.differs(format!("replica {number}, SIGTERM: {other:?}")),
+                other => {
+                    let words = replica.last_words();
+                    self.journal.differs(format!("replica {number}, SIGTERM: {other:?}, {words}"));
+                }
             }
         }
         self.come_back(number, away).await;

@@ -56,6 +56,7 @@ async fn whatever_happens_what_is_stored_is_what_kafka_had_once() {
     tokio::task::spawn_blocking(|| writers.finish()).await.expect("the writers");
 
     let all = settle(&scene, &told).await;
+    scene.look_at_replicas().await;
     let Scene { fleet, oracle, journal, .. } = scene;
     let logs = tokio::task::spawn_blocking(|| oracle.finish()).await.expect("the oracle");
     let report = look_at_everything(&fleet, &journal, &logs, &all, &told).await;

@@ -100,6 +100,15 @@ impl Replica {
         self.child.try_wait().expect("a child of ours")
     }
 
+    /// The end of its log: what it says of an end that nobody asked for.
+    pub fn last_words(&self) -> String {
+        let log = std::fs::read(&self.launch.log).expect("the log");
+        let text = String::from_utf8_lossy(&log);
+        let lines: Vec<String> =
+            text.lines().rev().take(12).map(|line| line.chars().take(300).collect()).collect();
+        lines.into_iter().rev().collect::<Vec<_>>().join("\n    ")
+    }
+
     fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         // The shell's own: the program is not on every machine.
