@@ -1,5 +1,6 @@
 //! What is asked of librdkafka and what it answers, as plain values: no pointers.
 
+use std::collections::HashMap;
 use std::ffi::{CString, c_int};
 use std::time::Duration;
 
@@ -68,12 +69,8 @@ impl Question {
         matches!(self, Question::LastStableOffset | Question::Boundary(_))
     }
 
-    /// The question about each of `partitions`, as librdkafka takes it: in place of an offset.
-    pub(super) fn list(
-        self,
-        topic: &str,
-        partitions: &[i32],
-    ) -> Result<TopicPartitionList, CallError> {
+    /// The question about each of the partitions, as librdkafka takes it: in place of an offset.
+    pub(super) fn list(self, led: Led<'_>) -> Result<TopicPartitionList, CallError> {
         let offset = match self {
             Question::LowWatermark => Offset::Beginning,
             // The newest event has no name in rdkafka's interface: `ffi` puts it in.
@@ -81,9 +78,9 @@ impl Question {
             // Negative times are names of special offsets to Kafka.
             Question::Boundary(at) => Offset::Offset(at.millis().max(0)),
         };
-        let mut list = TopicPartitionList::with_capacity(partitions.len());
-        for &partition in partitions {
-            list.add_partition(topic, partition)
+        let mut list = TopicPartitionList::with_capacity(led.partitions.len());
+        for &partition in led.partitions {
+            list.add_partition(led.topic, partition)
                 .set_offset(offset)
                 .map_err(|error| CallError::from(&error))?;
         }
@@ -115,6 +112,55 @@ pub(super) struct FoundTopic {
     pub(super) partitions: Vec<FoundPartition>,
 }
 
+impl FoundTopic {
+    /// That each of `partitions` has a leader, which the client that was asked knows now.
+    ///
+    /// # Errors
+    /// The first that has none, or is none.
+    pub(super) fn led<'a>(
+        &self,
+        topic: &'a str,
+        partitions: &'a [i32],
+    ) -> Result<Led<'a>, Unanswered> {
+        let leaders: HashMap<i32, bool> =
+            self.partitions.iter().map(|found| (found.partition, found.has_leader)).collect();
+        for &partition in partitions {
+            let code = match leaders.get(&partition) {
+                Some(true) => continue,
+                Some(false) => RDKafkaErrorCode::LeaderNotAvailable,
+                None => RDKafkaErrorCode::UnknownPartition,
+            };
+            return Err(Unanswered { partition: Some(partition), error: CallError::of(code) });
+        }
+        Ok(Led { topic, partitions })
+    }
+}
+
+/// Partitions that ListOffsets may be asked about: their leaders were known a moment ago.
+#[derive(Clone, Copy)]
+pub(super) struct Led<'a> {
+    topic: &'a str,
+    partitions: &'a [i32],
+}
+
+impl Led<'_> {
+    pub(super) fn partitions(&self) -> &[i32] {
+        self.partitions
+    }
+}
+
+/// Why an answer about offsets can't be used.
+pub(super) struct Unanswered {
+    pub(super) partition: Option<i32>,
+    pub(super) error: CallError,
+}
+
+impl From<CallError> for Unanswered {
+    fn from(error: CallError) -> Self {
+        Unanswered { partition: None, error }
+    }
+}
+
 /// A topic's name as C takes it.
 pub(super) fn name_of(topic: &str) -> Result<CString, CallError> {
     CString::new(topic).map_err(|_| CallError::of(RDKafkaErrorCode::InvalidTopic))
@@ -128,6 +174,19 @@ pub(super) fn millis(timeout: Duration) -> c_int {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_has_no_leader_is_not_asked() {
+        let of = |partition, has_leader| FoundPartition { partition, has_leader };
+        let partitions = vec![of(0, true), of(2, false), of(1, true)];
+        let found = FoundTopic { topic_id: [0; 16], partitions };
+        let refused = |asked: &[i32]| {
+            found.led("orders", asked).err().map(|why| (why.partition, why.error.code))
+        };
+        assert_eq!(refused(&[1, 0]), None);
+        assert_eq!(refused(&[0, 2]), Some((Some(2), RDKafkaErrorCode::LeaderNotAvailable)));
+        assert_eq!(refused(&[3, 0]), Some((Some(3), RDKafkaErrorCode::UnknownPartition)));
+    }
 
     #[test]
     fn codes_have_words_also_unknown_ones() {

@@ -205,9 +205,7 @@ impl KafkaClient {
 
     /// Sees to it that a broker answers, if none did lately. While none does, librdkafka (2.12.1)
     /// keeps a core busy for as long as an admin request waits for one: `rd_kafka_admin_worker` and
-    /// the broker's thread wake each other without end, and seldom one of them trips over it and the
-    /// process ends by an assertion (`eonce->refcnt > 0`; confluentinc/librdkafka#4605 has another
-    /// such request). A request for metadata waits quietly.
+    /// the broker's thread wake each other without end. A request for metadata waits quietly.
     pub(super) fn check_reach(
         &self,
         attempt: &str,

@@ -25,7 +25,7 @@ use rdkafka::client::Client;
 use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::RDKafkaErrorCode;
 
-use super::call::{Answer, CallError, FoundPartition, FoundTopic, Question, millis, name_of};
+use super::call::{Answer, CallError, FoundPartition, FoundTopic, Led, Question, millis, name_of};
 use super::context::Context;
 pub use memory::bound_heaps;
 pub(super) use queue::{AssignedConsumer, PartitionQueue, Polled, Record};
@@ -81,10 +81,15 @@ fn admin_call(
 }
 
 /// Asks one question about many partitions of a topic, in one call.
+///
+/// They are such that the client knows their leaders. Where it does not know all of them,
+/// librdkafka (2.12.1) looks for them on the calling thread, in
+/// `rd_kafka_topic_partition_list_query_leaders_async`, and any metadata that arrives meanwhile
+/// makes its own thread go on with the same request: what one of the two has freed the other
+/// still uses, and the process ends by a signal.
 pub(super) fn list_offsets(
     client: &Client<Context>,
-    topic: &str,
-    partitions: &[i32],
+    led: Led<'_>,
     question: Question,
     timeout: Duration,
 ) -> Result<Vec<Answer>, CallError> {
@@ -94,11 +99,12 @@ pub(super) fn list_offsets(
     } else {
         Isolation::RD_KAFKA_ISOLATION_LEVEL_READ_UNCOMMITTED
     };
-    let list = question.list(topic, partitions)?;
+    let list = question.list(led)?;
     if question == Question::Newest {
         let newest = rd::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_MAX_TIMESTAMP as i64;
         // SAFETY: the list is ours alone, and has as many elements as there are partitions.
-        let elements = unsafe { slice::from_raw_parts_mut((*list.ptr()).elems, partitions.len()) };
+        let count = led.partitions().len();
+        let elements = unsafe { slice::from_raw_parts_mut((*list.ptr()).elems, count) };
         elements.iter_mut().for_each(|element| element.offset = newest);
     }
     let operation = rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTOFFSETS;

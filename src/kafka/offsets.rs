@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::error::RDKafkaErrorCode;
 
-use super::call::{Answer, CallError, FoundPartition, FoundTopic, Question};
+use super::call::{Answer, CallError, FoundPartition, FoundTopic, Question, Unanswered};
 use super::client::{KafkaClient, timed};
 use super::error::KafkaError;
 use super::ffi;
@@ -32,12 +32,6 @@ pub struct FoundEvent {
     pub offset: i64,
     /// Its timestamp, if it has one.
     pub timestamp: Option<Timestamp>,
-}
-
-/// Why an answer about offsets can't be used.
-struct Unanswered {
-    partition: Option<i32>,
-    error: CallError,
 }
 
 impl KafkaClient {
@@ -241,12 +235,7 @@ impl KafkaClient {
         loop {
             tries += 1;
             let left = ASK_TIMEOUT.saturating_sub(started.elapsed());
-            let ask =
-                || ffi::list_offsets(self.native(), topic.as_str(), partitions, question, left);
-            let answers = timed("list_offsets", ask)
-                .map_err(|error| Unanswered { partition: None, error })
-                .and_then(|answers| in_order(partitions, answers, question));
-            let unanswered = match answers {
+            let unanswered = match self.ask_once(topic, partitions, question, left) {
                 Ok(offsets) => {
                     self.context().answered();
                     return Ok(offsets);
@@ -262,10 +251,25 @@ impl KafkaClient {
                 return Err(self.explain(topic, question, unanswered));
             }
             thread::sleep(PAUSE);
-            // librdkafka goes by the leaders and partitions that it knows, which is why the
-            // question failed; it does not look again by itself for each of these errors.
-            let _ = self.native().fetch_metadata(Some(topic.as_str()), left);
         }
+    }
+
+    /// librdkafka goes by the leaders and partitions that it knows, and does not look again by
+    /// itself for each error that says they are others now. So they are looked up first.
+    fn ask_once(
+        &self,
+        topic: &TopicName,
+        partitions: &[i32],
+        question: Question,
+        timeout: Duration,
+    ) -> Result<Vec<FoundEvent>, Unanswered> {
+        let started = Instant::now();
+        let describe = || ffi::describe_topic(self.native(), topic.as_str(), timeout);
+        let found = timed("describe_topic", describe)?;
+        let led = found.led(topic.as_str(), partitions)?;
+        let left = timeout.saturating_sub(started.elapsed());
+        let ask = || ffi::list_offsets(self.native(), led, question, left);
+        in_order(partitions, timed("list_offsets", ask)?, question)
     }
 
     /// The topic or the partition may be gone, or without a leader: librdkafka's code for

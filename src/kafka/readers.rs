@@ -31,7 +31,7 @@ const SMALL_READ: i64 = 4096;
 /// long; with this, one of a million takes an eighth more CPU.
 const SMALL_FETCH_KBYTES: u32 = 64;
 
-/// How long each of the two questions may take that connect one.
+/// How long each of the three questions may take that connect one.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Makes readers of one cluster.
@@ -134,11 +134,12 @@ impl Shared {
     fn connected(&self, topic: &TopicName) -> Option<Source> {
         let source = Source::new(&self.config, self.small()).ok()?;
         let client = source.consumer().client();
-        let metadata = client.fetch_metadata(Some(topic.as_str()), CONNECT_TIMEOUT).ok()?;
-        let found = metadata.topics().first()?;
-        let partitions: Vec<i32> = found.partitions().iter().map(|p| p.id()).collect();
-        let question = Question::LowWatermark;
-        ffi::list_offsets(client, topic.as_str(), &partitions, question, CONNECT_TIMEOUT).ok()?;
+        // This waits quietly for a broker, the others would not (see `check_reach`).
+        client.fetch_metadata(Some(topic.as_str()), CONNECT_TIMEOUT).ok()?;
+        let found = ffi::describe_topic(client, topic.as_str(), CONNECT_TIMEOUT).ok()?;
+        let partitions: Vec<i32> = found.partitions.iter().map(|p| p.partition).collect();
+        let led = found.led(topic.as_str(), &partitions).ok()?;
+        ffi::list_offsets(client, led, Question::LowWatermark, CONNECT_TIMEOUT).ok()?;
         Some(source)
     }
 

@@ -1,6 +1,7 @@
 //! Which offsets a time means, and where a partition begins and ends.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use rdkafka::producer::{FutureRecord, Producer};
@@ -177,4 +178,31 @@ async fn looks_hold_while_events_arrive() {
         // An event that arrives between two questions is no open transaction.
         assert!(marks.iter().all(|m| m.last_stable_offset == m.high_watermark), "{marks:?}");
     }
+}
+
+/// librdkafka's own search for a leader that it does not know is unsound: this ended the process
+/// by a signal, within a second or two, as long as offsets were asked for without a look first.
+#[test]
+fn many_may_ask_for_what_is_not_there_while_metadata_arrives() {
+    let client = client();
+    let topic = TopicName::parse("nobody-made-this").expect("a name");
+    let asking = AtomicBool::new(true);
+    let ask = || match client.low_watermarks(&topic, &[0]) {
+        Err(KafkaError::TopicNotFound { .. }) => {}
+        other => panic!("{other:?}"),
+    };
+    let ask_often = || (0..5).for_each(|_| ask());
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while asking.load(Ordering::Relaxed) {
+                    client.list_topics().expect("a list");
+                }
+            });
+        }
+        let asks: Vec<_> = (0..300).map(|_| scope.spawn(ask_often)).collect();
+        let ended: Vec<_> = asks.into_iter().map(|ask| ask.join()).collect();
+        asking.store(false, Ordering::Relaxed);
+        assert!(ended.iter().all(Result::is_ok));
+    });
 }
