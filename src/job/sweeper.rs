@@ -18,7 +18,7 @@ use crate::db;
 use crate::fault::{self, Fault};
 use crate::metrics;
 use crate::snapshot::Timestamp;
-use crate::store::layout::attempt_id;
+use crate::store::layout::{attempt_id, is_unfinished_mark};
 use crate::store::{ListedUpload, OwnerClaim};
 
 /// How many objects are asked about at once.
@@ -66,11 +66,11 @@ async fn sweep_objects(shells: &Shells, old: Timestamp) -> Result<u64, JobError>
     let mut swept = 0;
     let mut chunks = shells.store.list("").try_chunks(CHUNK);
     while let Some(listed) = chunks.try_next().await.map_err(|error| error.1)? {
-        let staged = listed
-            .into_iter()
-            .filter(|object| object.modified_at < old)
-            .filter_map(|object| Some((attempt_id(&object.name)?, object.name)));
-        for name in sweepable(shells, staged.collect()).await? {
+        let names = listed.into_iter().filter(|o| o.modified_at < old).map(|o| o.name);
+        let (mut gone, names): (Vec<_>, Vec<_>) = names.partition(|name| is_unfinished_mark(name));
+        let staged = names.into_iter().filter_map(|name| Some((attempt_id(&name)?, name)));
+        gone.extend(sweepable(shells, staged.collect()).await?);
+        for name in gone {
             shells.store.delete(&name).await?;
             swept += 1;
         }

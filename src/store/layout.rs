@@ -13,6 +13,11 @@ use uuid::Uuid;
 
 use crate::snapshot::{Timestamp, TopicName};
 
+/// The object that says whose the storage is.
+pub(super) const OWNER_MARK: &str = ".strandline-owner";
+/// The object that holds the number of the database's latest generation.
+pub(super) const GENERATION_MARK: &str = ".strandline-generation";
+
 const SUFFIX: &str = ".parquet";
 /// The length of an id as names have it.
 const HYPHENATED: usize = 36;
@@ -50,6 +55,13 @@ pub fn attempt_id(name: &str) -> Option<Uuid> {
     let (id, number) = file?.strip_suffix(SUFFIX)?.split_at_checked(HYPHENATED)?;
     let numbered = number.is_empty() || number.strip_prefix('-').is_some_and(is_number);
     Uuid::try_parse(id).ok().filter(|_| ours && numbered)
+}
+
+/// Whether it is a mark of ours that was begun and not finished, on a disk; nobody will go on
+/// with it.
+pub fn is_unfinished_mark(name: &str) -> bool {
+    let marks = [OWNER_MARK, GENERATION_MARK];
+    name.split_once('#').is_some_and(|(mark, number)| marks.contains(&mark) && is_number(number))
 }
 
 fn is_number(text: &str) -> bool {
@@ -102,6 +114,22 @@ mod tests {
         let longest = name(&"x".repeat(249), u128::MAX, Timestamp::MAX.millis());
         assert!(longest.split('/').all(|segment| segment.len() <= 255));
         assert!(longest.len() < 512);
+    }
+
+    #[test]
+    fn a_mark_is_unfinished_with_a_number_behind_it() {
+        for unfinished in [".strandline-owner#1", ".strandline-generation#27"] {
+            assert!(is_unfinished_mark(unfinished), "{unfinished}");
+        }
+        for other in [
+            ".strandline-owner",
+            ".strandline-owner#",
+            ".strandline-owner#x",
+            ".strandline-other#1",
+            "default/.strandline-owner#1",
+        ] {
+            assert!(!is_unfinished_mark(other), "{other}");
+        }
     }
 
     #[test]

@@ -4,12 +4,9 @@
 
 use object_store::{ObjectStoreExt, PutMode, PutOptions};
 
+use super::layout::{GENERATION_MARK, OWNER_MARK};
 use super::{Cause, Store, StoreError};
 
-/// The object that says it.
-const MARKER: &str = ".strandline-owner";
-/// The object that holds the number of the latest generation.
-const GENERATION: &str = ".strandline-generation";
 /// More than any owner's text.
 const MARKER_BYTES: u64 = 4096;
 /// How often the marker is looked for: before and after it is written, and twice more for
@@ -38,7 +35,7 @@ impl Store {
         for _ in 0..LOOKS {
             // Also after writing: not every store heeds that it shall not overwrite, and an
             // answer may have got lost.
-            match self.mark(MARKER).await? {
+            match self.mark(OWNER_MARK).await? {
                 Some(found) if found == owner.trim() => return Ok(OwnerClaim::Ours),
                 Some(found) => return Ok(OwnerClaim::Foreign(found)),
                 None => {}
@@ -57,7 +54,7 @@ impl Store {
     /// [`StoreError::Owner`] if it can't be read, or is no number; [`StoreError::Link`] if it is a
     /// link.
     pub async fn generation(&self) -> Result<i64, StoreError> {
-        let Some(text) = self.mark(GENERATION).await? else { return Ok(0) };
+        let Some(text) = self.mark(GENERATION_MARK).await? else { return Ok(0) };
         let senseless = |_| StoreError::Owner(Cause::senseless("a generation that is no number"));
         text.parse().map_err(senseless)
     }
@@ -67,7 +64,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Owner`] if it is not certain that the storage has it.
     pub async fn tell_generation(&self, generation: i64) -> Result<(), StoreError> {
-        let location = self.locate(GENERATION).await?;
+        let location = self.locate(GENERATION_MARK).await?;
         let told = self.objects().put(&location, format!("{generation}\n").into()).await;
         told.map(|_| ()).map_err(|error| StoreError::Owner(Cause::of(&error)))
     }
@@ -92,7 +89,7 @@ impl Store {
     /// there afterwards: the answer may have got lost. A disk loses none; there it may be the
     /// sync that failed.
     async fn write_owner(&self, owner: &str) -> Result<Option<StoreError>, StoreError> {
-        let location = self.locate(MARKER).await?;
+        let location = self.locate(OWNER_MARK).await?;
         let text = format!("{}\n", owner.trim());
         let create = PutOptions::from(PutMode::Create);
         match self.objects().put_opts(&location, text.into(), create).await {

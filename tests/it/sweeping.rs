@@ -1,6 +1,5 @@
 //! The sweeper: takes what nobody will ever name, and nothing else.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -98,11 +97,13 @@ async fn half_written_files_go_too() {
     let topic = strandline::snapshot::TopicName::parse("orders").expect("a name");
     let start = strandline::snapshot::Timestamp::from_millis(DAY);
     let name = object_name("default", &topic, Uuid::from_u128(7), start, Uuid::new_v4(), 1);
-    let path = app.files().join(format!("{name}#1"));
-    std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
-    std::fs::write(&path, "half").expect("written");
-    assert_eq!(sweep(&app).await, 1);
-    assert!(!Path::new(&path).exists());
+    for name in [name.as_str(), ".strandline-owner", ".strandline-generation"] {
+        let path = app.files().join(format!("{name}#1"));
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        std::fs::write(&path, "half").expect("written");
+        assert_eq!(sweep(&app).await, 1, "{name}");
+        assert!(!path.exists(), "{name}");
+    }
 }
 
 #[tokio::test]
