@@ -110,7 +110,7 @@ def test_backfill(
         *("backfill", "create", "--dag-id", dag_id),
         *("--from-date", first, "--to-date", last, "--reprocess-behavior", "completed"),
     )
-    eventually(lambda: len(airflow.runs(dag_id)) >= 4, f"four runs of {dag_id}", 60)
+    eventually(lambda: len(airflow.runs(dag_id)) >= 4, f"four runs of {dag_id}", 240)
     for run in airflow.runs(dag_id):
         airflow.until_ended(dag_id, run["dag_run_id"], "success")
     for number in caught_up + asked_for:

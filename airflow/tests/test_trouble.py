@@ -118,7 +118,7 @@ def test_a_try_that_dies_is_followed_by_one_that_joins(
                 and airflow.task("case_operator", run)["state"] == "running"
             ),
             "a second try runs",
-            60,
+            240,
         )
     airflow.until_ended("case_operator", run, "success")
     check(strandline, window)
@@ -304,7 +304,7 @@ def test_asking_without_waiting(airflow: Airflow, strandline: Strandline) -> Non
 
 def test_settled_is_waited_for(airflow: Airflow, strandline: Strandline) -> None:
     # So that the grace is not over when the slowest of them asks.
-    end = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=20)
+    end = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=60)
     ways = ("case_http", "case_http_sensor", "case_operator", "case_deferrable")
     windows = {
         dag_id: Window(end - timedelta(hours=hours), timedelta(hours=hours))

@@ -113,10 +113,12 @@ async fn leaders_that_move_every_two_seconds_do_not_disturb_a_read() {
     let (mut moves, mut ended) = (0, false);
     while !ended {
         let to = 1 + moves % 3;
-        move_leaders(&stage.topic.name, &partitions, to).await.expect("moved");
         let asked = Instant::now();
         while leader(&stage.topic.name, 0) != Some(to) {
-            assert!(asked.elapsed() < Duration::from_secs(10), "broker {to} does not lead");
+            // A broker that stood still for some seconds can't be elected, until it is back.
+            let moved = move_leaders(&stage.topic.name, &partitions, to).await;
+            assert!(asked.elapsed() < WITHIN, "broker {to} does not lead: {moved:?}");
+            tokio::time::sleep(Duration::from_millis(500)).await;
         }
         moves += 1;
         tokio::time::sleep(Duration::from_secs(2)).await;
@@ -146,7 +148,7 @@ async fn a_replica_that_is_asked_to_end_hands_its_task_on_at_once() {
     let (status, took) = ended.expect("it ends by itself");
     eprintln!("ended after {took:?}, taken over after {taken_over:?}");
     assert_eq!(status.code(), Some(0));
-    assert!(taken_over < Duration::from_secs(15), "{taken_over:?}");
+    assert!(taken_over < TERMINATES_WITHIN, "{taken_over:?}");
     stage.fleet.lane.set(Mode::Pass);
     stage.until_sealed(&id, WITHIN).await;
     stage.finish().await;

@@ -63,7 +63,8 @@ impl Topic {
 
     async fn until_known(&self) {
         let client = admin();
-        for _ in 0..500 {
+        let started = Instant::now();
+        while started.elapsed() < Duration::from_secs(60) {
             let metadata = client.inner().fetch_metadata(Some(&self.name), Duration::from_secs(10));
             if let Ok(metadata) = metadata {
                 let known = metadata.topics()[0].partitions();

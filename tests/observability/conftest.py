@@ -65,12 +65,23 @@ def busy(stack: Stack) -> Iterator[Busy]:
             time.sleep(max(20.0, began + SECONDS - time.time()))
             # Two rounds of scraping, so that the end is in it.
             time.sleep(5)
-            end = time.time()
+            end = _all_up(stack.prometheus)
         for replica in stack.strandline.replicas:
             assert replica.process.runs(), (replica.process.code(), replica.process.tail())
         yield Busy(stack, start, end)
     finally:
         airflow.stop()
+
+
+def _all_up(prometheus: Prometheus) -> float:
+    """A moment in which no target's last scrape had come late, which would make a hole."""
+    for _ in range(20):
+        moment = time.time()
+        # One that is under way then bears the time of its start.
+        time.sleep(3)
+        if not prometheus.instant("up == 0", moment):
+            return moment
+    raise AssertionError(prometheus.explain())
 
 
 def _silent(prometheus: Prometheus, span: Span) -> list[Panel]:

@@ -98,7 +98,8 @@ def test_kafka_deletes_what_is_not_stored(stack: Stack) -> None:
     ended = until_state(stack, asked, "succeeded")
     assert (ended["result"]["lost_offsets"], ended["result"]["records"]) == (40, 560)
     stack.prometheus.until_firing("StrandlineDataLost")
-    assert stack.prometheus.value("sum(strandline_lost_offsets_total)") == 40
+    lost = "sum(strandline_lost_offsets_total) == 40"
+    eventually(lambda: stack.prometheus.instant(lost), "40 offsets are lost")
     stack.prometheus.until_resolved("StrandlineDataLost")
 
 
@@ -124,7 +125,8 @@ def test_a_replica_is_killed(stack: Stack) -> None:
     alert = the_alert(stack.prometheus, "StrandlineReplicaDown")
     assert alert["labels"]["instance"] == dead.metrics
     assert "Of 2 replicas 1 do" in alert["annotations"]["description"]
-    assert "StrandlineAbsent" not in stack.prometheus.firing()
+    # Not for as long as one is there; its scrape may come late once.
+    eventually(lambda: "StrandlineAbsent" not in stack.prometheus.firing(), "one is there")
     dead.start()
     stack.prometheus.until_resolved("StrandlineReplicaDown")
 
