@@ -17,6 +17,7 @@ use super::config::KafkaConfig;
 use super::context::Context;
 use super::error::KafkaError;
 use super::ffi::{self, Consumer};
+use super::turns::Turns;
 use crate::metrics;
 use crate::snapshot::{TimestampType, TopicName};
 
@@ -108,6 +109,8 @@ pub struct TopicSummary {
 pub struct KafkaClient {
     // rdkafka's client is behind the consumer; no partition is ever assigned to it.
     consumer: Arc<Consumer>,
+    /// For questions about offsets.
+    turns: Arc<Turns>,
 }
 
 impl KafkaClient {
@@ -130,7 +133,7 @@ impl KafkaClient {
             .name("kafka-events".to_owned())
             .spawn(move || serve_events(&weak))
             .map_err(|error| failed(format!("no thread for it: {error}")))?;
-        Ok(KafkaClient { consumer })
+        Ok(KafkaClient { consumer, turns: Arc::default() })
     }
 
     /// The version of the librdkafka that is built in, as in `2.12.1`.
@@ -238,6 +241,10 @@ impl KafkaClient {
                 }
             },
         }
+    }
+
+    pub(super) fn turns(&self) -> &Turns {
+        &self.turns
     }
 
     pub(super) fn native(&self) -> &Client<Context> {

@@ -43,6 +43,9 @@ const DEFAULTS: &[(&str, &str)] = &[
     // The default of 10 s is as long as a call may take: one failed connection would be
     // the last try.
     ("reconnect.backoff.max.ms", "1000"),
+    // Brokers may ask clients for their metrics. Nobody wants them from readers that live for
+    // seconds, and the last of them would hold up the end of each.
+    ("enable.metrics.push", "false"),
 ];
 
 /// What a property may change for the reader.

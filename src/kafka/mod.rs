@@ -2,8 +2,9 @@
 //!
 //! Everything here blocks the thread that calls it; callers use a blocking pool.
 //! `config` says how to reach a cluster, `client` what a topic is, `offsets` which
-//! offsets a time means; `reader` reads them, `read` is one read, `readers` has them ready. rdkafka's types stay in
-//! this folder, and only `ffi` talks to librdkafka's C interface, in the words of `call`.
+//! offsets a time means, one question at a time by `turns`; `reader` reads them, `read` is one
+//! read, `readers` has them ready. rdkafka's types stay in this folder, and only `ffi` talks to
+//! librdkafka's C interface, in the words of `call`.
 
 mod call;
 mod client;
@@ -15,6 +16,7 @@ mod offsets;
 mod read;
 mod reader;
 mod readers;
+mod turns;
 
 pub use client::{KafkaClient, TopicDescription, TopicId, TopicIdError, TopicSummary};
 pub use config::KafkaConfig;

@@ -22,6 +22,10 @@ const EXPLAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often a question is asked before an error that may pass is an answer.
 const TRIES: u32 = 3;
 
+/// A question is not sent with less time: one that ends while it is being sent is one more that
+/// librdkafka takes up on two threads (see `ffi::list_offsets`).
+const LEAST: Duration = Duration::from_millis(500);
+
 /// The pause between two tries: a new leader is known within tens of milliseconds.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -247,7 +251,7 @@ impl KafkaClient {
                 return Ok(vec![FoundEvent { offset: -1, timestamp: None }; partitions.len()]);
             }
             let left = ASK_TIMEOUT.saturating_sub(started.elapsed());
-            if !may_pass(unanswered.error.code) || tries >= TRIES || left <= PAUSE {
+            if !may_pass(unanswered.error.code) || tries >= TRIES || left <= PAUSE + LEAST {
                 return Err(self.explain(topic, question, unanswered));
             }
             thread::sleep(PAUSE);
@@ -255,7 +259,8 @@ impl KafkaClient {
     }
 
     /// librdkafka goes by the leaders and partitions that it knows, and does not look again by
-    /// itself for each error that says they are others now. So they are looked up first.
+    /// itself for each error that says they are others now. So they are looked up first; and
+    /// nobody else asks about the topic meanwhile, as such an error makes it forget them.
     fn ask_once(
         &self,
         topic: &TopicName,
@@ -264,10 +269,14 @@ impl KafkaClient {
         timeout: Duration,
     ) -> Result<Vec<FoundEvent>, Unanswered> {
         let started = Instant::now();
-        let describe = || ffi::describe_topic(self.native(), topic.as_str(), timeout);
+        let left = || Some(timeout.saturating_sub(started.elapsed())).filter(|left| *left > LEAST);
+        let too_late = || CallError::of(RDKafkaErrorCode::OperationTimedOut);
+        let _turn = self.turns().take(topic, timeout).ok_or_else(too_late)?;
+        let left_now = left().ok_or_else(too_late)?;
+        let describe = || ffi::describe_topic(self.native(), topic.as_str(), left_now);
         let found = timed("describe_topic", describe)?;
         let led = found.led(topic.as_str(), partitions)?;
-        let left = timeout.saturating_sub(started.elapsed());
+        let left = left().ok_or_else(too_late)?;
         let ask = || ffi::list_offsets(self.native(), led, question, left);
         in_order(partitions, timed("list_offsets", ask)?, question)
     }

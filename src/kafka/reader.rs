@@ -102,6 +102,9 @@ pub struct RangeReader {
 pub(super) struct Source {
     // Before the consumer, so that they are dropped before it.
     assigned: BTreeMap<i32, Assigned>,
+    /// The last queues of partitions that were assigned before: what a broker had been asked for
+    /// can still arrive in them.
+    left: VecDeque<PartitionQueue>,
     consumer: AssignedConsumer,
     /// Partitions that it has ever been assigned to. To assign one of them again could let events
     /// through that were fetched for the first assignment, and hide a gap.
@@ -265,7 +268,8 @@ impl Source {
             .map_err(|error| KafkaError::Client { reason: error.to_string() })?;
         let consumer = AssignedConsumer::new(consumer)
             .ok_or_else(|| KafkaError::Client { reason: "it has no group.id".to_owned() })?;
-        Ok(Source { assigned: BTreeMap::new(), consumer, used: HashSet::new() })
+        let (assigned, left, used) = (BTreeMap::new(), VecDeque::new(), HashSet::new());
+        Ok(Source { assigned, left, consumer, used })
     }
 
     pub(super) fn consumer(&self) -> &Consumer {
@@ -289,10 +293,17 @@ impl Source {
     }
 
     fn unassign(&mut self, topic: &TopicName, partition: i32) -> Result<(), ClientError> {
-        self.assigned.remove(&partition);
+        let assigned = self.assigned.remove(&partition);
         let mut list = TopicPartitionList::with_capacity(1);
         list.add_partition(topic.as_str(), partition);
-        self.consumer.consumer().incremental_unassign(&list)
+        self.consumer.consumer().incremental_unassign(&list)?;
+        self.left.extend(assigned.map(|assigned| assigned.queue));
+        self.left.iter().for_each(PartitionQueue::discard);
+        // Answers that are still on their way are about the last few.
+        while self.left.len() > MOST_ASSIGNED {
+            self.left.pop_front();
+        }
+        Ok(())
     }
 }
 

@@ -20,6 +20,7 @@ mod kafka;
 mod leases;
 mod logs;
 mod loss;
+mod memory;
 mod metrics;
 mod overlap;
 mod page;

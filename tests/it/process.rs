@@ -214,6 +214,10 @@ impl Serving {
         panic!("it does not say {message:?}:\n{}", self.log());
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it has logged so far.
     pub fn log(&self) -> String {
         self.log.lock().expect("nobody panicked").clone()

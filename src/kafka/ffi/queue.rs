@@ -168,6 +168,16 @@ impl PartitionQueue {
         !taken.is_empty()
     }
 
+    /// Throws away what was fetched for an assignment that is over. librdkafka (2.12.1) does so by
+    /// itself only for who looks into the queue, or when the consumer is closed.
+    pub(in crate::kafka) fn discard(&self) {
+        let mut taken = self.taken.borrow_mut();
+        taken.clear();
+        // It skips all that was fetched for an earlier assignment, and gives nothing.
+        self.take(BATCH, Duration::ZERO, &mut taken);
+        taken.clear();
+    }
+
     fn take(&self, count: usize, timeout: Duration, into: &mut VecDeque<Message>) {
         let mut batch = [ptr::null_mut(); BATCH];
         let count = count.min(BATCH);
