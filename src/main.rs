@@ -12,7 +12,7 @@ use strandline::{api, foreground, health, kafka, telemetry, tokens};
 const WRONG_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    kafka::bound_heaps();
+    kafka::prepare_process();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&AppError::io("start the runtime")(error)),

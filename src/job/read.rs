@@ -54,9 +54,14 @@ pub(super) struct TaskReader {
 
 impl TaskReader {
     /// A reader for a task of so many offsets.
-    pub(super) fn new(shells: &Shells, task: &ClaimedTask, offsets: i64) -> Result<Self, JobError> {
-        let reader = shells.cluster.readers.reader(&task.topic, offsets)?;
-        Ok(TaskReader { reader, files: 0 })
+    pub(super) async fn new(
+        shells: &Shells,
+        task: &ClaimedTask,
+        offsets: i64,
+    ) -> Result<Self, JobError> {
+        let (cluster, topic) = (shells.cluster.clone(), task.topic.clone());
+        let made = tokio::task::spawn_blocking(move || cluster.readers.reader(&topic, offsets));
+        Ok(TaskReader { reader: made.await.map_err(JobError::panicked)??, files: 0 })
     }
 
     /// Reads `ranges` into one file, until all is read, the file has its size, or the replica

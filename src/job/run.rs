@@ -49,7 +49,7 @@ pub(super) async fn do_task(
 async fn read(shells: &Shells, task: &ClaimedTask, held: &HeldLease) -> Result<(), JobError> {
     let topic = task.topic_key.ok_or(db::DbError::unexpected("snapshots.topic"))?;
     let planned: i64 = ranges_len(&db::task_ranges(&shells.db, task.lease.task_id).await?);
-    let mut reader = TaskReader::new(shells, task, planned)?;
+    let mut reader = TaskReader::new(shells, task, planned).await?;
     fault::hit(Fault::ReaderMade);
     let mut progress = Progress::default();
     loop {

@@ -12,7 +12,7 @@
               partition, nor headers whose keys are not UTF-8"
 )]
 
-mod memory;
+mod process;
 mod queue;
 
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -27,7 +27,7 @@ use rdkafka::error::RDKafkaErrorCode;
 
 use super::call::{Answer, CallError, FoundPartition, FoundTopic, Led, Question, millis, name_of};
 use super::context::Context;
-pub use memory::bound_heaps;
+pub use process::prepare_process;
 pub(super) use queue::{AssignedConsumer, PartitionQueue, Polled, Record};
 
 /// A consumer whose log lines and errors go to a [`Context`].

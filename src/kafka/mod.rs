@@ -21,7 +21,7 @@ mod turns;
 pub use client::{KafkaClient, TopicDescription, TopicId, TopicIdError, TopicSummary};
 pub use config::KafkaConfig;
 pub use error::{KafkaConfigError, KafkaError};
-pub use ffi::bound_heaps;
+pub use ffi::prepare_process;
 pub use offsets::FoundEvent;
 pub use reader::{Flow, RangeReader, ReadEnd, ReadLimits};
 pub use readers::Readers;

@@ -65,31 +65,32 @@ impl Readers {
     /// # Errors
     /// [`KafkaError::Client`] where librdkafka does not take the settings.
     pub fn reader(&self, topic: &TopicName, offsets: i64) -> Result<RangeReader, KafkaError> {
-        let Shared { config, limits, .. } = &*self.shared;
-        if offsets > SMALL_READ {
-            return RangeReader::new(config, topic, *limits);
-        }
-        let limits = self.shared.small();
-        let spare = self.shared.spares().connected.pop();
-        self.shared.taken.notify_all();
+        let config = &self.shared.config;
+        let small = offsets <= SMALL_READ;
+        let limits = if small { self.shared.small() } else { self.shared.limits };
+        let spare = if small { self.shared.take_spare() } else { None };
         let source = match spare {
-            Some((_, source)) => source,
+            Some(source) => source,
             None => Source::new(config, limits)?,
         };
-        Ok(RangeReader::with(config, topic, limits, source, Some(Home(Arc::clone(&self.shared)))))
+        let home = Home { shared: Arc::clone(&self.shared), small };
+        Ok(RangeReader::with(config, topic, limits, source, Some(home)))
     }
 }
 
 /// Where a reader came from, and where its consumer goes.
-pub(super) struct Home(Arc<Shared>);
+pub(super) struct Home {
+    shared: Arc<Shared>,
+    small: bool,
+}
 
 impl Home {
-    /// Closes a consumer in the background. If it was of use for a topic, the next one will be
-    /// too.
+    /// Closes a consumer in the background, which may take as long as a broker does not answer. If
+    /// a small one was of use for a topic, the next one will be too.
     pub(super) fn close(self, source: Source, of_use_for: Option<TopicName>) {
-        let shared = self.0;
+        let Home { shared, small } = self;
         let closing = move || {
-            let spare = of_use_for.and_then(|topic| shared.connect(&topic));
+            let spare = of_use_for.filter(|_| small).and_then(|topic| shared.connect(&topic));
             drop(source);
             if let Some(spare) = spare {
                 shared.keep(spare);
@@ -105,6 +106,12 @@ impl Home {
 impl Shared {
     fn small(&self) -> ReadLimits {
         ReadLimits { fetch_kbytes: SMALL_FETCH_KBYTES, ..self.limits }
+    }
+
+    fn take_spare(&self) -> Option<Source> {
+        let (_, source) = self.spares().connected.pop()?;
+        self.taken.notify_all();
+        Some(source)
     }
 
     fn spares(&self) -> MutexGuard<'_, Spares> {
