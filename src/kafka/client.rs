@@ -2,30 +2,24 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::{Arc, Weak};
-use std::thread;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use rdkafka::client::Client;
-use rdkafka::consumer::Consumer as _;
 use rdkafka::error::RDKafkaErrorCode;
 
 use super::call::{CallError, FoundTopic};
 use super::config::KafkaConfig;
-use super::context::Context;
 use super::error::KafkaError;
-use super::ffi::{self, Consumer};
+use super::ffi;
+use super::handle::{Handle, Handles};
 use super::turns::Turns;
 use crate::metrics;
 use crate::snapshot::{TimestampType, TopicName};
 
 /// How long one call may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long log lines and errors may wait for someone to take them.
-const EVENT_POLL: Duration = Duration::from_millis(100);
 
 /// A topic's id: 16 bytes that are new each time a topic is made, whatever its name.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -107,8 +101,7 @@ pub struct TopicSummary {
 /// block, for [about ten seconds](KafkaError::Unavailable) at the longest.
 #[derive(Clone)]
 pub struct KafkaClient {
-    // rdkafka's client is behind the consumer; no partition is ever assigned to it.
-    consumer: Arc<Consumer>,
+    handles: Arc<Handles>,
     /// For questions about offsets.
     turns: Arc<Turns>,
 }
@@ -119,21 +112,8 @@ impl KafkaClient {
     /// # Errors
     /// [`KafkaError::Client`] where librdkafka does not take the settings.
     pub fn connect(config: &KafkaConfig) -> Result<Self, KafkaError> {
-        let failed = |reason: String| KafkaError::Client { reason };
-        let consumer: Consumer = config
-            .for_client()
-            // Without a group nothing is looked up before it is asked for, and the log goes
-            // to the queue that `serve_events` polls.
-            .remove("group.id")
-            .create_with_context(Context::new(&config.brokers))
-            .map_err(|error| failed(error.to_string()))?;
-        let consumer = Arc::new(consumer);
-        let weak = Arc::downgrade(&consumer);
-        thread::Builder::new()
-            .name("kafka-events".to_owned())
-            .spawn(move || serve_events(&weak))
-            .map_err(|error| failed(format!("no thread for it: {error}")))?;
-        Ok(KafkaClient { consumer, turns: Arc::default() })
+        let handles = Arc::new(Handles::new(config)?);
+        Ok(KafkaClient { handles, turns: Arc::default() })
     }
 
     /// The version of the librdkafka that is built in, as in `2.12.1`.
@@ -176,9 +156,10 @@ impl KafkaClient {
     /// # Errors
     /// [`KafkaError::Unauthorized`], [`KafkaError::Unavailable`].
     pub fn list_topics(&self) -> Result<Vec<TopicSummary>, KafkaError> {
-        let metadata = timed("metadata", || self.native().fetch_metadata(None, CALL_TIMEOUT))
-            .map_err(|e| self.context().failed("listing topics", None, &CallError::from(&e)))?;
-        self.context().answered();
+        let handle = self.handle();
+        let metadata = timed("metadata", || handle.native().fetch_metadata(None, CALL_TIMEOUT))
+            .map_err(|e| handle.context().failed("listing topics", None, &CallError::from(&e)))?;
+        handle.context().answered();
         let mut topics: Vec<TopicSummary> = metadata
             .topics()
             .iter()
@@ -195,39 +176,24 @@ impl KafkaClient {
         topic: &TopicName,
         timeout: Duration,
     ) -> Result<FoundTopic, KafkaError> {
-        self.check_reach("describing the topic", topic, timeout)?;
-        let describe = || ffi::describe_topic(self.native(), topic.as_str(), timeout);
+        let handle = self.handle();
+        handle.check_reach("describing the topic", topic, timeout)?;
+        let describe = || ffi::describe_topic(handle.native(), topic.as_str(), timeout);
         let found = timed("describe_topic", describe)
-            .map_err(|e| self.context().failed("describing the topic", Some(topic), &e))?;
-        self.context().answered();
+            .map_err(|e| handle.context().failed("describing the topic", Some(topic), &e))?;
+        handle.context().answered();
         if found.partitions.is_empty() {
-            return Err(self.context().topic_not_found(topic));
+            return Err(handle.context().topic_not_found(topic));
         }
         Ok(found)
-    }
-
-    /// Sees to it that a broker answers, if none did lately. While none does, librdkafka (2.12.1)
-    /// keeps a core busy for as long as an admin request waits for one: `rd_kafka_admin_worker` and
-    /// the broker's thread wake each other without end. A request for metadata waits quietly.
-    pub(super) fn check_reach(
-        &self,
-        attempt: &str,
-        topic: &TopicName,
-        timeout: Duration,
-    ) -> Result<(), KafkaError> {
-        if !self.context().is_troubled() {
-            return Ok(());
-        }
-        timed("metadata", || self.native().fetch_metadata(Some(topic.as_str()), timeout))
-            .map_err(|e| self.context().failed(attempt, Some(topic), &CallError::from(&e)))?;
-        self.context().answered();
-        Ok(())
     }
 
     /// The topic's settings; none where this user may not see them, or the broker has no
     /// such call.
     fn topic_settings(&self, topic: &TopicName) -> Result<Vec<(String, String)>, KafkaError> {
-        let describe = || ffi::describe_topic_settings(self.native(), topic.as_str(), CALL_TIMEOUT);
+        let handle = self.handle();
+        let describe =
+            || ffi::describe_topic_settings(handle.native(), topic.as_str(), CALL_TIMEOUT);
         match timed("describe_config", describe) {
             Ok(settings) => Ok(settings),
             Err(error) => match error.code {
@@ -237,7 +203,7 @@ impl KafkaClient {
                 | RDKafkaErrorCode::UnsupportedVersion => Ok(Vec::new()),
                 _ => {
                     let attempt = "reading the topic's settings";
-                    Err(self.context().failed(attempt, Some(topic), &error))
+                    Err(handle.context().failed(attempt, Some(topic), &error))
                 }
             },
         }
@@ -247,21 +213,9 @@ impl KafkaClient {
         &self.turns
     }
 
-    pub(super) fn native(&self) -> &Client<Context> {
-        self.consumer.client()
-    }
-
-    pub(super) fn context(&self) -> &Context {
-        self.native().context()
-    }
-}
-
-/// Takes log lines and errors from librdkafka's queue until the last client is gone: they
-/// would pile up there, some 20 a second while a broker is down.
-fn serve_events(consumer: &Weak<Consumer>) {
-    while let Some(consumer) = consumer.upgrade() {
-        // What it returns has gone to the context already.
-        let _ = consumer.poll(EVENT_POLL);
+    /// What to ask with.
+    pub(super) fn handle(&self) -> Arc<Handle> {
+        self.handles.current()
     }
 }
 

@@ -1,6 +1,7 @@
 //! What librdkafka says beside its answers: log lines, and the causes of errors.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -16,11 +17,17 @@ use crate::snapshot::TopicName;
 pub(super) struct Context {
     brokers: String,
     cause: Mutex<Option<CallError>>,
+    /// Since when no call has been answered.
+    failing_since: Mutex<Option<Instant>>,
 }
 
 impl Context {
     pub(super) fn new(brokers: &str) -> Self {
-        Context { brokers: brokers.to_owned(), cause: Mutex::new(None) }
+        Context {
+            brokers: brokers.to_owned(),
+            cause: Mutex::default(),
+            failing_since: Mutex::default(),
+        }
     }
 
     /// Keeps the cause of an error that is reported apart from any answer: a timeout alone
@@ -37,6 +44,12 @@ impl Context {
     /// To be called when a broker has answered: what went wrong before is over.
     pub(super) fn answered(&self) {
         *locked(&self.cause) = None;
+        *locked(&self.failing_since) = None;
+    }
+
+    /// How long calls have failed for want of an answer, none succeeding.
+    pub(super) fn failing_for(&self) -> Duration {
+        locked(&self.failing_since).map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// Whether something went wrong since a broker last answered.
@@ -72,6 +85,7 @@ impl Context {
         if let Some(refusal) = refusal {
             return self.unauthorized(attempt, &refusal);
         }
+        locked(&self.failing_since).get_or_insert_with(Instant::now);
         KafkaError::Unavailable {
             attempt: attempt.to_owned(),
             brokers: self.brokers.clone(),

@@ -1,7 +1,7 @@
 //! Kafka: what a topic is, where a window begins and ends in it, and its events.
 //!
 //! Everything here blocks the thread that calls it; callers use a blocking pool.
-//! `config` says how to reach a cluster, `client` what a topic is, `offsets` which
+//! `config` says how to reach a cluster, by a `handle`; `client` what a topic is, `offsets` which
 //! offsets a time means, one question at a time by `turns`; `reader` reads them, `read` is one
 //! read, `readers` has them ready. rdkafka's types stay in this folder, and only `ffi` talks to
 //! librdkafka's C interface, in the words of `call`.
@@ -12,6 +12,7 @@ mod config;
 mod context;
 mod error;
 mod ffi;
+mod handle;
 mod offsets;
 mod read;
 mod reader;

@@ -11,6 +11,7 @@ use super::call::{Answer, CallError, FoundPartition, FoundTopic, Question, Unans
 use super::client::{KafkaClient, timed};
 use super::error::KafkaError;
 use super::ffi;
+use super::handle::Handle;
 use crate::snapshot::{PartitionLook, Timestamp, TopicName, Watermarks, Window};
 
 /// How long all tries of one question may take; with [`EXPLAIN_TIMEOUT`] ten seconds.
@@ -233,15 +234,16 @@ impl KafkaClient {
         if partitions.is_empty() {
             return Ok(Vec::new());
         }
-        self.check_reach("asking for offsets", topic, ASK_TIMEOUT)?;
+        let handle = self.handle();
+        handle.check_reach("asking for offsets", topic, ASK_TIMEOUT)?;
         let started = Instant::now();
         let mut tries = 0;
         loop {
             tries += 1;
             let left = ASK_TIMEOUT.saturating_sub(started.elapsed());
-            let unanswered = match self.ask_once(topic, partitions, question, left) {
+            let unanswered = match self.ask_once(&handle, topic, partitions, question, left) {
                 Ok(offsets) => {
-                    self.context().answered();
+                    handle.context().answered();
                     return Ok(offsets);
                 }
                 Err(unanswered) => unanswered,
@@ -263,6 +265,7 @@ impl KafkaClient {
     /// nobody else asks about the topic meanwhile, as such an error makes it forget them.
     fn ask_once(
         &self,
+        handle: &Handle,
         topic: &TopicName,
         partitions: &[i32],
         question: Question,
@@ -273,11 +276,11 @@ impl KafkaClient {
         let too_late = || CallError::of(RDKafkaErrorCode::OperationTimedOut);
         let _turn = self.turns().take(topic, timeout).ok_or_else(too_late)?;
         let left_now = left().ok_or_else(too_late)?;
-        let describe = || ffi::describe_topic(self.native(), topic.as_str(), left_now);
+        let describe = || ffi::describe_topic(handle.native(), topic.as_str(), left_now);
         let found = timed("describe_topic", describe)?;
         let led = found.led(topic.as_str(), partitions)?;
         let left = left().ok_or_else(too_late)?;
-        let ask = || ffi::list_offsets(self.native(), led, question, left);
+        let ask = || ffi::list_offsets(handle.native(), led, question, left);
         in_order(partitions, timed("list_offsets", ask)?, question)
     }
 
@@ -314,7 +317,7 @@ impl KafkaClient {
             _ => error,
         };
         let attempt = format!("{attempt}{of_partition} of topic {topic}");
-        self.context().failed(&attempt, Some(topic), &error)
+        self.handle().context().failed(&attempt, Some(topic), &error)
     }
 }
 
