@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
-use strandline::job::seal_round;
 use strandline::snapshot::Scope;
 
 use crate::harness::{HOUR, TestApp, TestTopic, answer, at, empty_database, record};
@@ -147,7 +146,7 @@ async fn every_run_tells_its_own_numbers() {
     ask(&serving, &topic, "fail").await;
     story(&serving, 1).await;
     topic.produce(&[record(0, 3, "c")]).await;
-    assert_eq!(seal_round(&app.shells).await.expect("a round"), 1);
+    assert_eq!(app.seal_round().await, 1);
     let sealer = story(&serving, 2).await;
     topic.produce(&[record(0, 4, "lost"), record(0, 5, "e"), record(0, HOUR, "end")]).await;
     topic.delete_below(0, 4).await;

@@ -8,8 +8,8 @@ use rdkafka::producer::{FutureRecord, Producer};
 use strandline::kafka::{KafkaClient, KafkaError, ReadEnd};
 use strandline::snapshot::{PartitionLook, Timestamp, TopicName, Watermarks};
 
-use super::{client, name, range, read, reader, time, until, window};
-use crate::harness::{DAY, TestTopic, TransactionEnd, producer, record};
+use super::{client, name, range, read, reader, time, window};
+use crate::harness::{DAY, TestTopic, TransactionEnd, producer, record, until};
 
 /// The boundaries' offsets.
 fn boundaries(
