@@ -407,7 +407,7 @@ fn serve(
         rate: RateLimits::new(0),
         allowed_origins: vec!["https://allowed.example".to_owned()],
         streams: Arc::new(Semaphore::new(1)),
-        stream_stall: Duration::from_secs(5),
+        stream_stall: Duration::from_secs(15),
         version: Version {
             version: "0.0.0".to_owned(),
             commit: "test".to_owned(),
