@@ -1,10 +1,10 @@
 //! What every test stands on: a Strandline of its own with its own database, files and
 //! port, and topics of its own on the shared broker.
 
+mod said;
 mod topics;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use actix_web::{HttpServer, web};
@@ -22,11 +22,10 @@ use strandline::snapshot::{Grant, Scope, TopicGlob};
 use strandline::store::Store;
 use tokio::sync::{Notify, OnceCell, Semaphore};
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tracing::Level;
 use tracing::instrument::WithSubscriber as _;
-use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use uuid::Uuid;
 
+use said::Said;
 pub use topics::{Record, Seen, TestTopic, TransactionEnd, producer, record, until};
 
 /// 2025-07-29T00:00:00Z in milliseconds: the first moment of most tests' windows.
@@ -130,6 +129,7 @@ pub struct TestApp {
     pub draining: CancellationToken,
     tokens: Tokens,
     wake: Arc<Notify>,
+    retries: Said,
     files: tempfile::TempDir,
     _stopping: DropGuard,
 }
@@ -192,6 +192,7 @@ impl TestApp {
             draining,
             tokens,
             wake,
+            retries: Said::of("retrying"),
             files,
             _stopping: stopping.drop_guard(),
         }
@@ -239,7 +240,9 @@ impl TestApp {
     /// for good.
     pub async fn work(&self) {
         loop {
-            work_until_idle(&self.shells, &self.source(0)).await.expect("work");
+            let source = self.source(0);
+            let work = work_until_idle(&self.shells, &source);
+            work.with_subscriber(self.retries.log()).await.expect("work");
             if !self.until_retries_are_due().await {
                 return;
             }
@@ -259,7 +262,9 @@ impl TestApp {
     /// Tries one task, if one is free, once.
     pub async fn attempt_once(&self) -> bool {
         let stop = CancellationToken::new();
-        work_once(&self.shells, &self.source(0), &stop).await.expect("work")
+        let source = self.source(0);
+        let work = work_once(&self.shells, &source, &stop);
+        work.with_subscriber(self.retries.log()).await.expect("work")
     }
 
     /// Waits until tasks that failed may be tried again; `false` if there are none.
@@ -289,11 +294,10 @@ impl TestApp {
     pub async fn seal_round(&self) -> u64 {
         let (deadline, mut queued) = (Instant::now() + PATIENCE, 0);
         loop {
-            let warnings = Warnings::default();
-            let subscriber = tracing_subscriber::registry().with(warnings.clone());
-            let round = seal_round(&self.shells).with_subscriber(subscriber);
+            let failed = Said::of("the sealer can't look at a topic");
+            let round = seal_round(&self.shells).with_subscriber(failed.log());
             queued += round.await.expect("a round");
-            if warnings.0.load(Ordering::Relaxed) == 0 || Instant::now() > deadline {
+            if failed.times() == 0 || Instant::now() > deadline {
                 return queued;
             }
         }
@@ -303,13 +307,22 @@ impl TestApp {
     pub fn start_workers(&self, count: usize) -> DropGuard {
         let stop = CancellationToken::new();
         for number in 0..count {
-            tokio::spawn(work(self.shells.clone(), self.source(number), stop.clone()));
+            let work = work(self.shells.clone(), self.source(number), stop.clone());
+            tokio::spawn(work.with_subscriber(self.retries.log()));
         }
         stop.drop_guard()
     }
 
     pub async fn get(&self, path: &str) -> (u16, Value) {
-        answer(self.http.get(format!("{}{path}", self.url))).await
+        let mut left = 5;
+        loop {
+            let answered = answer(self.http.get(format!("{}{path}", self.url))).await;
+            left -= 1;
+            // A busy broker may not have answered in time.
+            if answered.1["code"] != "KAFKA_UNAVAILABLE" || left == 0 {
+                return answered;
+            }
+        }
     }
 
     pub async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
@@ -338,6 +351,19 @@ impl TestApp {
         page["items"].as_array().expect("items").clone()
     }
 
+    /// No data file is there that no commit names, but of attempts that were made again: those
+    /// are left to the sweeper.
+    pub async fn has_no_orphans(&self) {
+        let client = self.db().client().await.expect("a connection");
+        let named = client.query_one("SELECT count(*) FROM files", &[]).await.expect("a count");
+        let named = usize::try_from(named.get::<_, i64>(0)).expect("a count");
+        let (there, retries) = (count_files(self.files()), self.retries.times());
+        assert!(
+            (named..=named + retries).contains(&there),
+            "{there} files, of which {named} have a name, after {retries} retries"
+        );
+    }
+
     /// The lines of a snapshot's event stream.
     pub async fn events(&self, snapshot: &Value) -> Vec<Value> {
         let path = snapshot["links"]["events"].as_str().expect("a path");
@@ -346,16 +372,6 @@ impl TestApp {
         assert_eq!(response.status(), 200);
         let text = response.text().await.expect("all of the stream");
         text.lines().map(|line| serde_json::from_str(line).expect("JSON lines")).collect()
-    }
-}
-
-/// How often something was warned of.
-#[derive(Clone, Default)]
-struct Warnings(Arc<AtomicUsize>);
-
-impl<S: tracing::Subscriber> Layer<S> for Warnings {
-    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
-        self.0.fetch_add(usize::from(*event.metadata().level() == Level::WARN), Ordering::Relaxed);
     }
 }
 

@@ -304,8 +304,12 @@ async fn a_panic_is_one_line_and_what_it_broke_off_is_tried_again() {
     }
     assert_eq!(panics[0]["snapshot_id"], snapshot["id"], "a task's line tells whose it is");
     assert_eq!(panics[1]["request_id"], "broken-off", "and a request's");
-    for number in [1, 2] {
-        assert_eq!(nth(&serving, "retrying", number).await["code"], "INTERNAL");
+    // A busy broker may be the cause of others.
+    let (mut retries, mut of_defects) = (0, 0);
+    while of_defects < 2 {
+        retries += 1;
+        let line = nth(&serving, "retrying", retries).await;
+        of_defects += usize::from(line["code"] == "INTERNAL");
     }
     has_no_canary("a snapshot", &snapshot.to_string());
     has_no_canary("the log", &serving.log());
