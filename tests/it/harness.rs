@@ -314,19 +314,11 @@ impl TestApp {
     }
 
     pub async fn get(&self, path: &str) -> (u16, Value) {
-        let mut left = 5;
-        loop {
-            let answered = answer(self.http.get(format!("{}{path}", self.url))).await;
-            left -= 1;
-            // A busy broker may not have answered in time.
-            if answered.1["code"] != "KAFKA_UNAVAILABLE" || left == 0 {
-                return answered;
-            }
-        }
+        patiently(|| self.http.get(format!("{}{path}", self.url))).await
     }
 
     pub async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
-        answer(self.http.post(format!("{}{path}", self.url)).json(body)).await
+        patiently(|| self.http.post(format!("{}{path}", self.url)).json(body)).await
     }
 
     /// Asks for `[start, end)`, both in milliseconds after [`DAY`].
@@ -393,6 +385,18 @@ pub async fn until_someone_waits(app: &TestApp) {
         }
     };
     tokio::time::timeout(PATIENCE, waits).await.expect("someone waits");
+}
+
+/// What is answered; asked again where a busy broker kept the service from answering.
+async fn patiently(request: impl Fn() -> reqwest::RequestBuilder) -> (u16, Value) {
+    let mut left = 5;
+    loop {
+        let answered = answer(request()).await;
+        left -= 1;
+        if answered.1["code"] != "KAFKA_UNAVAILABLE" || left == 0 {
+            return answered;
+        }
+    }
 }
 
 /// The status and the body, which is JSON or empty.
