@@ -411,7 +411,7 @@ mod tests {
         let limits = PoolLimits {
             connections: 2,
             wait: Duration::from_millis(50),
-            statement: Duration::from_millis(100),
+            statement: Duration::from_secs(3),
             ..PoolLimits::default()
         };
         let database = Database::connect(server.database_url(), limits).expect("a url");
@@ -419,7 +419,7 @@ mod tests {
         let busy = database.client().await.expect_err("both are out");
         assert!(busy.to_string().contains("stay busy") && busy.is_retryable(), "{busy}");
         let first = first.expect("a connection");
-        let slow = first.execute("SELECT pg_sleep(5)", &[]).await.attempt("sleep");
+        let slow = first.execute("SELECT pg_sleep(600)", &[]).await.attempt("sleep");
         assert!(slow.expect_err("too slow").is_retryable());
         drop((first, second));
 
@@ -441,7 +441,7 @@ mod tests {
         let limits = PoolLimits { work: Duration::from_millis(100), ..PoolLimits::default() };
         let database = Database::connect(server.database_url(), limits).expect("a url");
         let hangs = database.with_client(|client| async move {
-            client.execute("SELECT pg_sleep(5)", &[]).await.attempt("sleep")
+            client.execute("SELECT pg_sleep(600)", &[]).await.attempt("sleep")
         });
         let error = hangs.await.expect_err("no answer");
         assert!(error.to_string().contains("no answer within") && error.is_retryable());

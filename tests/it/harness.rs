@@ -1,16 +1,13 @@
 //! What every test stands on: a Strandline of its own with its own database, files and
 //! port, and topics of its own on the shared broker.
 
+mod said;
+mod topics;
+
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::{HttpServer, web};
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
-use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::{Value, json};
 use strandline::api::{
     Anonymous, ApiState, RateLimits, Secret, Tokens, Version, Waiters, application,
@@ -25,11 +22,18 @@ use strandline::snapshot::{Grant, Scope, TopicGlob};
 use strandline::store::Store;
 use tokio::sync::{Notify, OnceCell, Semaphore};
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::instrument::WithSubscriber as _;
 use uuid::Uuid;
+
+use said::Said;
+pub use topics::{Record, Seen, TestTopic, TransactionEnd, producer, record, until};
 
 /// 2025-07-29T00:00:00Z in milliseconds: the first moment of most tests' windows.
 pub const DAY: i64 = 1_753_747_200_000;
 pub const HOUR: i64 = 3_600_000;
+
+/// Longer than anything takes that works, on a slow machine with much else to do.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An RFC 3339 time, `millis` after [`DAY`].
 pub fn at(millis: i64) -> String {
@@ -56,7 +60,8 @@ fn database_url(name: &str) -> String {
 
 fn database(name: &str) -> Database {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    Database::connect(&database_url(name), PoolLimits::default()).expect("a good URL")
+    let limits = PoolLimits { wait: PATIENCE, connect: PATIENCE, ..PoolLimits::default() };
+    Database::connect(&database_url(name), limits).expect("a good URL")
 }
 
 async fn sql(db: &Database, text: &str) {
@@ -85,7 +90,8 @@ async fn new_database() -> (Database, String) {
     let _guard = COPYING.lock().await;
     let client = database("postgres");
     let client = client.client().await.expect("a connection");
-    for _ in 0..200 {
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
         match client.batch_execute(&create).await {
             Ok(()) => return (database(&name), name),
             Err(error) if error.code().is_some_and(|code| code.code() == "55006") => {
@@ -104,10 +110,11 @@ pub async fn empty_database() -> String {
     database_url(&name)
 }
 
-/// Errors fail a run at once, so that a test sees them.
+/// What may pass is tried again, as a busy broker may answer late; a run that can't succeed fails
+/// at once.
 pub const DEFAULT_LIMITS: WorkLimits = WorkLimits {
     lease_seconds: 30,
-    retry_seconds: 0,
+    retry_seconds: 60,
     grace_seconds: 600,
     target_file_bytes: 128 * 1024 * 1024,
     orphan_grace_seconds: 3600,
@@ -122,6 +129,7 @@ pub struct TestApp {
     pub draining: CancellationToken,
     tokens: Tokens,
     wake: Arc<Notify>,
+    retries: Said,
     files: tempfile::TempDir,
     _stopping: DropGuard,
 }
@@ -184,6 +192,7 @@ impl TestApp {
             draining,
             tokens,
             wake,
+            retries: Said::of("retrying"),
             files,
             _stopping: stopping.drop_guard(),
         }
@@ -227,40 +236,89 @@ impl TestApp {
         WorkSource { worker: format!("test/{number}"), only: None, wake: self.wake.clone() }
     }
 
-    /// Does all tasks that are free, and those that they lead to.
+    /// Does all tasks that are free, and those that they lead to, until each is done or has failed
+    /// for good.
     pub async fn work(&self) {
-        work_until_idle(&self.shells, &self.source(0)).await.expect("work");
+        loop {
+            let source = self.source(0);
+            let work = work_until_idle(&self.shells, &source);
+            work.with_subscriber(self.retries.log()).await.expect("work");
+            if !self.until_retries_are_due().await {
+                return;
+            }
+        }
+    }
+
+    /// Does one task, if one is free, until it is done or has failed for good.
+    pub async fn work_once(&self) -> bool {
+        loop {
+            let done = self.attempt_once().await;
+            if !self.until_retries_are_due().await {
+                return done;
+            }
+        }
+    }
+
+    /// Tries one task, if one is free, once.
+    pub async fn attempt_once(&self) -> bool {
+        let stop = CancellationToken::new();
+        let source = self.source(0);
+        let work = work_once(&self.shells, &source, &stop);
+        work.with_subscriber(self.retries.log()).await.expect("work")
+    }
+
+    /// Waits until tasks that failed may be tried again; `false` if there are none.
+    async fn until_retries_are_due(&self) -> bool {
+        let client = self.db().client().await.expect("a connection");
+        let sql = "SELECT bool_and(available_at <= clock_timestamp()) FROM tasks
+            WHERE ended_at IS NULL AND lease_expires_at IS NULL AND failing_since IS NOT NULL";
+        loop {
+            match client.query_one(sql, &[]).await.expect("asked").get(0) {
+                None => return false,
+                Some(true) => return true,
+                Some(false) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
     }
 
     /// Goes one round of the sealer, and does the work that it leads to. Gives how many runs
     /// it asked for.
     pub async fn seal(&self) -> u64 {
-        let queued = seal_round(&self.shells).await.expect("a round");
+        let queued = self.seal_round().await;
         self.work().await;
         queued
     }
 
-    /// Does one task, if one is free.
-    pub async fn work_once(&self) -> bool {
-        let stop = CancellationToken::new();
-        work_once(&self.shells, &self.source(0), &stop).await.expect("work")
+    /// Goes one round of the sealer, and more where it could not look at a topic: which it only
+    /// logs. Gives how many runs it asked for.
+    pub async fn seal_round(&self) -> u64 {
+        let (deadline, mut queued) = (Instant::now() + PATIENCE, 0);
+        loop {
+            let failed = Said::of("the sealer can't look at a topic");
+            let round = seal_round(&self.shells).with_subscriber(failed.log());
+            queued += round.await.expect("a round");
+            if failed.times() == 0 || Instant::now() > deadline {
+                return queued;
+            }
+        }
     }
 
     /// Starts workers that go on until the guard is dropped.
     pub fn start_workers(&self, count: usize) -> DropGuard {
         let stop = CancellationToken::new();
         for number in 0..count {
-            tokio::spawn(work(self.shells.clone(), self.source(number), stop.clone()));
+            let work = work(self.shells.clone(), self.source(number), stop.clone());
+            tokio::spawn(work.with_subscriber(self.retries.log()));
         }
         stop.drop_guard()
     }
 
     pub async fn get(&self, path: &str) -> (u16, Value) {
-        answer(self.http.get(format!("{}{path}", self.url))).await
+        patiently(|| self.http.get(format!("{}{path}", self.url))).await
     }
 
     pub async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
-        answer(self.http.post(format!("{}{path}", self.url)).json(body)).await
+        patiently(|| self.http.post(format!("{}{path}", self.url)).json(body)).await
     }
 
     /// Asks for `[start, end)`, both in milliseconds after [`DAY`].
@@ -283,6 +341,19 @@ impl TestApp {
         let (status, page) = self.get(snapshot["links"][link].as_str().expect("a path")).await;
         assert_eq!(status, 200, "{page}");
         page["items"].as_array().expect("items").clone()
+    }
+
+    /// No data file is there that no commit names, but of attempts that were made again: those
+    /// are left to the sweeper.
+    pub async fn has_no_orphans(&self) {
+        let client = self.db().client().await.expect("a connection");
+        let named = client.query_one("SELECT count(*) FROM files", &[]).await.expect("a count");
+        let named = usize::try_from(named.get::<_, i64>(0)).expect("a count");
+        let (there, retries) = (count_files(self.files()), self.retries.times());
+        assert!(
+            (named..=named + retries).contains(&there),
+            "{there} files, of which {named} have a name, after {retries} retries"
+        );
     }
 
     /// The lines of a snapshot's event stream.
@@ -310,10 +381,22 @@ pub async fn until_someone_waits(app: &TestApp) {
         WHERE datname = current_database() AND wait_event_type = 'Lock'";
     let waits = async {
         while client.query_one(sql, &[]).await.expect("asked").get::<_, i64>(0) == 0 {
-            tokio::task::yield_now().await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), waits).await.expect("someone waits");
+    tokio::time::timeout(PATIENCE, waits).await.expect("someone waits");
+}
+
+/// What is answered; asked again where a busy broker kept the service from answering.
+async fn patiently(request: impl Fn() -> reqwest::RequestBuilder) -> (u16, Value) {
+    let mut left = 5;
+    loop {
+        let answered = answer(request()).await;
+        left -= 1;
+        if answered.1["code"] != "KAFKA_UNAVAILABLE" || left == 0 {
+            return answered;
+        }
+    }
 }
 
 /// The status and the body, which is JSON or empty.
@@ -344,7 +427,7 @@ fn serve(
         rate: RateLimits::new(0),
         allowed_origins: vec!["https://allowed.example".to_owned()],
         streams: Arc::new(Semaphore::new(1)),
-        stream_stall: Duration::from_secs(5),
+        stream_stall: Duration::from_secs(15),
         version: Version {
             version: "0.0.0".to_owned(),
             commit: "test".to_owned(),
@@ -374,263 +457,4 @@ pub fn count_files(folder: &std::path::Path) -> usize {
             false => usize::from(path.to_string_lossy().contains(".parquet")),
         })
         .sum()
-}
-
-// Topics ------------------------------------------------------------------------------------
-
-/// What to produce.
-#[derive(Clone, Default)]
-pub struct Record {
-    pub partition: i32,
-    pub timestamp: i64,
-    pub key: Option<Vec<u8>>,
-    pub value: Option<Vec<u8>>,
-    pub headers: Vec<(String, Option<Vec<u8>>)>,
-}
-
-/// A record with a value, `millis` after [`DAY`].
-pub fn record(partition: i32, millis: i64, value: &str) -> Record {
-    Record {
-        partition,
-        timestamp: DAY + millis,
-        value: Some(value.as_bytes().to_vec()),
-        ..Record::default()
-    }
-}
-
-/// An event as an ordinary consumer returns it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
-    pub partition: i32,
-    pub offset: i64,
-    pub timestamp: Option<i64>,
-    pub key: Option<Vec<u8>>,
-    pub value: Option<Vec<u8>>,
-    pub headers: Vec<(String, Option<Vec<u8>>)>,
-}
-
-/// A topic of our own.
-pub struct TestTopic {
-    pub name: String,
-    settings: Vec<(String, String)>,
-    admin: AdminClient<DefaultClientContext>,
-}
-
-fn config() -> ClientConfig {
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", brokers());
-    config
-}
-
-/// A producer for what [`TestTopic::produce`] has no words for.
-pub fn producer(settings: &[(&str, &str)]) -> FutureProducer {
-    let mut config = config();
-    // Keeps the order as well as an idempotent producer would, and begins half a second sooner.
-    config.set("max.in.flight.requests.per.connection", "1").set("linger.ms", "5");
-    for (name, value) in settings {
-        config.set(*name, *value);
-    }
-    config.create().expect("a producer")
-}
-
-impl TestTopic {
-    pub async fn create(partitions: i32, settings: &[(&str, &str)]) -> Self {
-        let admin = config().create().expect("a client");
-        let name = format!("t-{}", Uuid::new_v4().simple());
-        let settings = settings.iter().map(|(name, value)| ((*name).into(), (*value).into()));
-        let topic = TestTopic { name, settings: settings.collect(), admin };
-        topic.make(partitions).await;
-        topic
-    }
-
-    pub async fn make(&self, partitions: i32) {
-        let mut new = NewTopic::new(&self.name, partitions, TopicReplication::Fixed(1));
-        for (name, value) in &self.settings {
-            new = new.set(name, value);
-        }
-        // A topic that was just deleted may still be on its way out.
-        for _ in 0..100 {
-            let made = self.admin.create_topics([&new], &AdminOptions::new()).await;
-            if made.expect("an answer").into_iter().all(|topic| topic.is_ok()) {
-                return self.until_known(partitions);
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        panic!("can't make topic {}", self.name);
-    }
-
-    /// Waits until the broker tells of all partitions and their leaders.
-    fn until_known(&self, partitions: i32) {
-        let client = self.admin.inner();
-        for _ in 0..500 {
-            let metadata = client.fetch_metadata(Some(&self.name), Duration::from_secs(10));
-            let metadata = metadata.expect("metadata");
-            let known = metadata.topics()[0].partitions();
-            if known.len() == partitions as usize && known.iter().all(|p| p.leader() >= 0) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        panic!("the broker does not tell of topic {}", self.name);
-    }
-
-    /// Waits until compaction has removed everything below `offset` of partition 0.
-    pub fn until_first_offset_read(&self, offset: i64) {
-        for _ in 0..300 {
-            if self.read_all().first().is_some_and(|event| event.offset >= offset) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        panic!("the log of {} is not compacted", self.name);
-    }
-
-    /// Waits until the last stable offset of a partition is `offset`.
-    pub fn until_stable(&self, partition: i32, offset: i64) {
-        let consumer: BaseConsumer = config().create().expect("a consumer");
-        for _ in 0..1000 {
-            let watermarks =
-                consumer.fetch_watermarks(&self.name, partition, Duration::from_secs(10));
-            if watermarks.expect("watermarks").1 >= offset {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        panic!("the last stable offset of {} stays below {offset}", self.name);
-    }
-
-    pub async fn delete(&self) {
-        let deleted = self.admin.delete_topics(&[&self.name], &AdminOptions::new()).await;
-        assert!(deleted.expect("an answer").iter().all(Result::is_ok));
-    }
-
-    /// Waits until the broker no longer tells of the topic.
-    pub fn until_gone(&self) {
-        for _ in 0..500 {
-            let metadata =
-                self.admin.inner().fetch_metadata(Some(&self.name), Duration::from_secs(10));
-            if metadata.expect("metadata").topics()[0].error().is_some() {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        panic!("topic {} is still there", self.name);
-    }
-
-    /// Deletes the topic and makes it again.
-    pub async fn recreate(&self, partitions: i32) {
-        self.delete().await;
-        // Else what is seen and produced next may still be the old one's.
-        self.until_gone();
-        self.make(partitions).await;
-    }
-
-    pub async fn add_partitions(&self, total: i32) {
-        let new = NewPartitions::new(&self.name, total as usize);
-        let made = self.admin.create_partitions([&new], &AdminOptions::new()).await;
-        assert!(made.expect("an answer").iter().all(Result::is_ok));
-        self.until_known(total);
-    }
-
-    /// Deletes everything below `offset`, as retention would.
-    pub async fn delete_below(&self, partition: i32, offset: i64) {
-        let mut list = TopicPartitionList::new();
-        list.add_partition_offset(&self.name, partition, Offset::Offset(offset))
-            .expect("an offset");
-        self.admin.delete_records(&list, &AdminOptions::new()).await.expect("deleted");
-    }
-
-    pub async fn produce(&self, records: &[Record]) {
-        self.produce_with(records, &[]).await;
-    }
-
-    /// Produces in order, acknowledged; a batch's worth at a time.
-    pub async fn produce_with(&self, records: &[Record], settings: &[(&str, &str)]) {
-        self.send(&producer(settings), records).await;
-    }
-
-    async fn send(&self, producer: &FutureProducer, records: &[Record]) {
-        let mut sent = Vec::new();
-        for record in records {
-            let mut headers = OwnedHeaders::new();
-            for (key, value) in &record.headers {
-                headers = headers.insert(Header { key, value: value.as_deref() });
-            }
-            let mut message = FutureRecord::<[u8], [u8]>::to(&self.name)
-                .partition(record.partition)
-                .timestamp(record.timestamp)
-                .headers(headers);
-            message.key = record.key.as_deref();
-            message.payload = record.value.as_deref();
-            sent.push(producer.send_result(message).map_err(|(error, _)| error).expect("queued"));
-        }
-        for delivery in sent {
-            delivery.await.expect("a report").map_err(|(error, _)| error).expect("delivered");
-        }
-    }
-
-    /// Produces in a transaction; an open one ends with the producer that is returned.
-    pub async fn transaction(&self, records: &[Record], end: TransactionEnd) -> FutureProducer {
-        let mut config = config();
-        config.set("transactional.id", Uuid::new_v4().to_string());
-        let producer: FutureProducer = config.create().expect("a producer");
-        let wait = Duration::from_secs(30);
-        producer.init_transactions(wait).expect("a coordinator");
-        producer.begin_transaction().expect("begun");
-        self.send(&producer, records).await;
-        match end {
-            TransactionEnd::Commit => producer.commit_transaction(wait).expect("committed"),
-            TransactionEnd::Abort => producer.abort_transaction(wait).expect("aborted"),
-            TransactionEnd::LeaveOpen => {}
-        }
-        producer
-    }
-
-    /// Everything that Kafka returns of the topic, read by an ordinary consumer until the
-    /// end of each partition: the oracle.
-    pub fn read_all(&self) -> Vec<Seen> {
-        let mut config = config();
-        config.set("group.id", "oracle").set("enable.partition.eof", "true");
-        config.set("auto.offset.reset", "earliest").set("enable.auto.commit", "false");
-        let consumer: BaseConsumer = config.create().expect("a consumer");
-        let metadata = consumer.fetch_metadata(Some(&self.name), Duration::from_secs(10));
-        let partitions = metadata.expect("metadata").topics()[0].partitions().len();
-        let mut list = TopicPartitionList::new();
-        for partition in 0..partitions as i32 {
-            list.add_partition_offset(&self.name, partition, Offset::Beginning).expect("an offset");
-        }
-        consumer.assign(&list).expect("assigned");
-        let (mut seen, mut ended) = (Vec::new(), 0);
-        while ended < partitions {
-            match consumer.poll(Duration::from_secs(30)).expect("an event or the end") {
-                Ok(message) => seen.push(as_seen(&message)),
-                Err(rdkafka::error::KafkaError::PartitionEOF(_)) => ended += 1,
-                Err(error) => panic!("{error}"),
-            }
-        }
-        seen.sort_by_key(|event| (event.partition, event.offset));
-        seen
-    }
-}
-
-/// How a transaction ends.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum TransactionEnd {
-    Commit,
-    Abort,
-    LeaveOpen,
-}
-
-fn as_seen(message: &impl Message) -> Seen {
-    let headers = message.headers().map_or_else(Vec::new, |headers| {
-        headers.iter().map(|h| (h.key.to_owned(), h.value.map(<[u8]>::to_vec))).collect()
-    });
-    Seen {
-        partition: message.partition(),
-        offset: message.offset(),
-        timestamp: message.timestamp().to_millis(),
-        key: message.key().map(<[u8]>::to_vec),
-        value: message.payload().map(<[u8]>::to_vec),
-        headers,
-    }
 }

@@ -184,7 +184,7 @@ async fn what_became_of_a_commit_can_be_asked() {
 
 #[tokio::test]
 async fn a_task_that_kills_its_workers_fails_its_run_in_the_end() {
-    let app = TestApp::spawn().await;
+    let mut app = TestApp::spawn().await;
     let topic = TestTopic::create(1, &[]).await;
     topic.produce(&[record(0, 0, "a"), record(0, HOUR, "end")]).await;
     let first = died_before_reading(&app, &topic.name).await;
@@ -196,7 +196,9 @@ async fn a_task_that_kills_its_workers_fails_its_run_in_the_end() {
     }
     assert!(claim(&app).await.is_none(), "the last one still holds it");
     expire_leases(&app).await;
+    app.shells.limits.retry_seconds = 0;
     assert!(app.work_once().await);
+    app.shells.limits = DEFAULT_LIMITS;
     let (_, snapshot) = app.get(&format!("/v1/snapshots/{}", first.snapshot_id)).await;
     assert_eq!(snapshot["state"], "failed");
     assert_eq!(snapshot["error"]["code"], "INTERNAL");
@@ -237,7 +239,7 @@ async fn a_small_snapshot_overtakes_a_large_one_and_the_sealers_runs_yield() {
     let (_, open) = app.ask(&small.name, HOUR, 2 * HOUR).await;
     app.work().await;
     small.produce(&[record(0, 2 * HOUR, "later")]).await;
-    assert_eq!(strandline::job::seal_round(&app.shells).await.expect("a round"), 1);
+    assert_eq!(app.seal_round().await, 1);
     let (_, asked) = app.ask(&large.name, 0, HOUR / 2).await;
     for _ in 0..3 {
         app.work_once().await;

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
-use strandline::job::seal_round;
 use strandline::snapshot::Scope;
 
 use crate::harness::{HOUR, TestApp, TestTopic, answer, at, empty_database, record};
@@ -44,8 +43,7 @@ async fn one_line_tells_a_runs_whole_story() {
     let events = [record(0, 1, "a"), record(0, 2, "b"), record(1, 3, "c"), record(0, HOUR, "d")];
     topic.produce(&events).await;
     let serving = replica(&app, "1");
-    let body = json!({"topic": topic.name, "window_start": at(0), "window_end": at(HOUR)});
-    let snapshot = serving.post("/v1/snapshots?wait=30", &body).await;
+    let snapshot = ask(&serving, &topic, "report").await;
     assert_eq!(snapshot["state"], "succeeded", "{snapshot}");
     let mut line = serving.until_said("snapshot finished").await;
     let fields = line.as_object_mut().expect("an object");
@@ -64,6 +62,9 @@ async fn one_line_tells_a_runs_whole_story() {
     assert!(
         fields.remove("bytes_written").is_some_and(|bytes| bytes == snapshot["result"]["bytes"])
     );
+    // What a busy broker did not answer in time was asked again.
+    let retried = serving.said("retrying");
+    let of_finish = retried.iter().filter(|line| line["phase"] == "finish").count();
     assert_eq!(
         line,
         json!({
@@ -74,8 +75,8 @@ async fn one_line_tells_a_runs_whole_story() {
             "records": 3, "records_added": 3, "files": snapshot["result"]["files"],
             "lost_offsets": 0, "uncertain_partitions": 0,
             "partitions": 2, "offsets": 3, "ranges": "0=0..2 1=0..1",
-            "records_read": 3, "tasks": 3, "attempts": 3, "deaths": 0,
-            "phase": "finish", "attempt": 1,
+            "records_read": 3, "tasks": 3, "attempts": 3 + retried.len(), "deaths": 0,
+            "phase": "finish", "attempt": 1 + of_finish,
         })
     );
     let answered = serving.until_said("answered").await;
@@ -94,7 +95,7 @@ async fn a_run_that_fails_or_is_cancelled_has_its_line_too() {
     let serving = replica(&app, "1");
     let gone = format!("{}-not", topic.name);
     let body = json!({"topic": gone, "window_start": at(0), "window_end": at(HOUR)});
-    let snapshot = serving.post("/v1/snapshots?wait=30", &body).await;
+    let snapshot = serving.post("/v1/snapshots?wait=60", &body).await;
     assert_eq!(snapshot["state"], "failed", "{snapshot}");
     let line = serving.until_said("snapshot finished").await;
     assert_eq!((&line["level"], &line["outcome"]), (&json!("WARN"), &json!("failed")));
@@ -147,7 +148,7 @@ async fn every_run_tells_its_own_numbers() {
     ask(&serving, &topic, "fail").await;
     story(&serving, 1).await;
     topic.produce(&[record(0, 3, "c")]).await;
-    assert_eq!(seal_round(&app.shells).await.expect("a round"), 1);
+    assert_eq!(app.seal_round().await, 1);
     let sealer = story(&serving, 2).await;
     topic.produce(&[record(0, 4, "lost"), record(0, 5, "e"), record(0, HOUR, "end")]).await;
     topic.delete_below(0, 4).await;
@@ -303,8 +304,12 @@ async fn a_panic_is_one_line_and_what_it_broke_off_is_tried_again() {
     }
     assert_eq!(panics[0]["snapshot_id"], snapshot["id"], "a task's line tells whose it is");
     assert_eq!(panics[1]["request_id"], "broken-off", "and a request's");
-    for number in [1, 2] {
-        assert_eq!(nth(&serving, "retrying", number).await["code"], "INTERNAL");
+    // A busy broker may be the cause of others.
+    let (mut retries, mut of_defects) = (0, 0);
+    while of_defects < 2 {
+        retries += 1;
+        let line = nth(&serving, "retrying", retries).await;
+        of_defects += usize::from(line["code"] == "INTERNAL");
     }
     has_no_canary("a snapshot", &snapshot.to_string());
     has_no_canary("the log", &serving.log());

@@ -59,7 +59,7 @@ pub fn folder() -> tempfile::TempDir {
 pub async fn until_refused(request: impl Fn() -> reqwest::RequestBuilder) {
     let refused = async {
         while answer(request()).await.0 != 401 {
-            tokio::task::yield_now().await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     let within = Duration::from_secs(60);

@@ -83,7 +83,7 @@ async fn a_request_that_meets_a_run_of_the_sealer_makes_it_its_own() {
     topic.produce(&[record(0, 0, "a")]).await;
     let early = app.snapshot(&topic.name, 0, HOUR).await;
     topic.produce(&[record(0, 1, "b")]).await;
-    assert_eq!(strandline::job::seal_round(&app.shells).await.expect("a round"), 1);
+    assert_eq!(app.seal_round().await, 1);
     let hidden = again(&app, &early).await;
     assert_eq!((&hidden["state"], &hidden["run"]), (&json!("succeeded"), &json!(1)));
     let (status, joined) = app.ask(&topic.name, 0, HOUR).await;
@@ -100,7 +100,7 @@ async fn a_failed_run_of_the_sealer_shows_in_last_error_alone() {
     topic.produce(&[record(0, 0, "a")]).await;
     let early = app.snapshot(&topic.name, 0, HOUR).await;
     topic.produce(&[record(0, 1, "b")]).await;
-    assert_eq!(strandline::job::seal_round(&app.shells).await.expect("a round"), 1);
+    assert_eq!(app.seal_round().await, 1);
     topic.delete().await;
     topic.until_gone();
     app.work().await;

@@ -275,7 +275,7 @@ async fn a_reader_that_stalls_is_let_go() {
     assert_eq!(again().await.0, 429);
     let let_go = async {
         while again().await.0 == 429 {
-            tokio::task::yield_now().await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     tokio::time::timeout(LONG, let_go).await.expect("the stream is free again");
@@ -286,7 +286,7 @@ async fn a_reader_that_stalls_is_let_go() {
 }
 
 /// Longer than anything here takes when it works.
-const LONG: Duration = Duration::from_secs(30);
+const LONG: Duration = Duration::from_secs(60);
 
 /// What comes back for these bytes on a connection of their own, until it is closed.
 fn raw(url: &str, bytes: &[u8]) -> String {
@@ -303,6 +303,22 @@ fn raw(url: &str, bytes: &[u8]) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
+/// Whether it answers beside idle connections, more than a process may have open at first, this
+/// one included; before the first of them is let go and makes room, which is after ten seconds.
+async fn answers_beside_idle_connections(url: &str) -> bool {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: limit, maximum: limit }).expect("raised");
+    let address = url.strip_prefix("http://").expect("HTTP").parse().expect("an address");
+    let soon = Duration::from_secs(5);
+    let open = (0..1500).map(|_| TcpStream::connect_timeout(&address, soon));
+    let Ok(idle) = open.collect::<Result<Vec<_>, _>>() else { return false };
+    let http = reqwest::Client::builder().timeout(soon).build().expect("a client");
+    let answered = http.get(format!("{url}/v1/version")).send().await;
+    drop(idle);
+    answered.is_ok_and(|response| response.status() == 200)
+}
+
 #[tokio::test]
 async fn slow_and_broken_clients_are_in_nobodys_way() {
     let (folder, url) = (folder(), empty_database().await);
@@ -316,19 +332,12 @@ async fn slow_and_broken_clients_are_in_nobodys_way() {
     // A body that does not come, and a head that does not end: each is closed by the server.
     let body = slow(format!("{head}connection: close\r\ncontent-length: 10\r\n\r\n{{"));
     let half = slow(head.to_owned());
-    // Idle connections, more than a process may have open at first, this one included.
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile).maximum;
-    setrlimit(Resource::Nofile, Rlimit { current: limit, maximum: limit }).expect("raised");
-    let address = serving.url.strip_prefix("http://").expect("HTTP").parse().expect("an address");
-    // Before the first of them is let go and makes room, which is after ten seconds.
-    let soon = Duration::from_secs(5);
-    let idle: Vec<TcpStream> = (0..1500)
-        .map(|_| TcpStream::connect_timeout(&address, soon).expect("a connection"))
-        .collect();
-    let http = reqwest::Client::builder().timeout(soon).build().expect("a client");
-    assert_eq!(answer(http.get(format!("{}/v1/version", serving.url))).await.0, 200);
-    drop(idle);
+    // A busy machine may be late; where there is no room, each time is.
+    let mut answers = false;
+    for _ in 0..5 {
+        answers = answers || answers_beside_idle_connections(&serving.url).await;
+    }
+    assert!(answers, "idle connections keep it from answering");
     for (bytes, status) in [
         (format!("{head}transfer-encoding: chunked\r\ncontent-length: 3\r\n\r\n{{}}"), "400"),
         (format!("{head}content-length: -1\r\n\r\n"), "400"),
@@ -355,6 +364,6 @@ async fn slow_and_broken_clients_are_in_nobodys_way() {
     let log = serving.log();
     assert!(!log.contains("panicked"), "{log}");
     let good = json!({"topic": "t", "window_start": at(0), "window_end": at(HOUR)});
-    let (status, _) = answer(http.post(format!("{}/v1/snapshots", serving.url)).json(&good)).await;
-    assert_eq!(status, 202);
+    let good = reqwest::Client::new().post(format!("{}/v1/snapshots", serving.url)).json(&good);
+    assert_eq!(answer(good).await.0, 202);
 }

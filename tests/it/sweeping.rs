@@ -11,7 +11,7 @@ use strandline::store::layout::object_name;
 use uuid::Uuid;
 
 use crate::harness::{
-    DAY, DEFAULT_LIMITS, HOUR, TestApp, TestTopic, count_files, expire_leases, record,
+    DAY, DEFAULT_LIMITS, HOUR, PATIENCE, TestApp, TestTopic, count_files, expire_leases, record,
     until_someone_waits,
 };
 
@@ -171,10 +171,14 @@ async fn a_commit_that_began_in_time_and_lands_late_keeps_its_object() {
     topic.produce(&[record(0, 0, "a"), record(0, HOUR, "end")]).await;
     app.ask(&topic.name, 0, HOUR).await;
     assert!(app.work_once().await, "the plan");
-    let claimed = db::claim_task(app.db(), "slow", Uuid::new_v4(), 3, None).await;
+    let claimed = db::claim_task(app.db(), "slow", Uuid::new_v4(), 3600, None).await;
     let task = claimed.expect("a claim").expect("the read task");
     let name = leave(&app, task.lease.attempt_id).await;
     let mut client = app.db().client().await.expect("a connection");
+    // Time enough for the commit to begin.
+    let soon =
+        "UPDATE tasks SET lease_expires_at = clock_timestamp() + interval '8 s' WHERE id = $1";
+    client.execute(soon, &[&task.lease.task_id]).await.expect("a shorter lease");
     let reader = client.transaction().await.expect("begun");
     let hold = "SELECT FROM tasks WHERE id = $1 FOR SHARE";
     reader.query(hold, &[&task.lease.task_id]).await.expect("locked");
@@ -197,9 +201,12 @@ async fn a_commit_that_began_in_time_and_lands_late_keeps_its_object() {
         let row = reader.query_one(expired, &[&task.lease.task_id]).await.expect("asked");
         row.get(0)
     };
-    while !over().await {
-        tokio::task::yield_now().await;
-    }
+    let run_out = async {
+        while !over().await {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, run_out).await.expect("the lease runs out");
     assert_eq!(sweep(&app).await, 0);
     reader.rollback().await.expect("let go");
     assert_eq!(commit.await.expect("an answer"), CommitOutcome::Committed);

@@ -7,8 +7,6 @@ mod refusals;
 mod topics;
 pub mod wire;
 
-use std::time::Duration;
-
 use strandline::kafka::{
     Flow, KafkaClient, KafkaConfig, KafkaError, RangeReader, ReadEnd, ReadLimits,
 };
@@ -75,15 +73,4 @@ fn read_at_most(
         &|| false,
     );
     (end, offsets)
-}
-
-/// Waits until the brokers have done what they were told.
-fn until(what: &str, mut so: impl FnMut() -> bool) {
-    for _ in 0..3000 {
-        if so() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    panic!("it never came true that {what}");
 }

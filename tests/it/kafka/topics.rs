@@ -1,12 +1,25 @@
 //! What a topic is: its settings, its partitions, its id.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::fmt::Debug;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use strandline::kafka::{Flow, RangeReader, ReadLimits, TopicSummary};
+use strandline::kafka::{Flow, KafkaError, RangeReader, ReadLimits, TopicSummary};
 use strandline::snapshot::{Event, FailureKind, Timestamp, TimestampType, TopicName};
 
 use super::{client, config, name, range, read, reader, reader_with, window};
-use crate::harness::{HOUR, TestTopic, record};
+use crate::harness::{HOUR, PATIENCE, TestTopic, record};
+
+/// How a call fails that can't succeed, once the broker has answered it in time.
+fn answered<T: Debug>(mut call: impl FnMut() -> Result<T, KafkaError>) -> KafkaError {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match call().expect_err("it can't succeed") {
+            KafkaError::Unavailable { .. } | KafkaError::ReadStalled { .. }
+                if Instant::now() < deadline => {}
+            error => return error,
+        }
+    }
+}
 
 #[tokio::test]
 async fn a_topic_is_described() {
@@ -55,20 +68,18 @@ async fn under_log_append_time_the_brokers_clock_stamps_and_is_looked_up() {
 #[tokio::test]
 async fn an_unknown_topic_is_not_found_and_not_made() {
     let (client, unknown) = (client(), TopicName::parse("no-such-topic").expect("a name"));
+    let limits = ReadLimits { stall_seconds: 1, ..ReadLimits::default() };
+    let mut reader = RangeReader::new(&config(), &unknown, limits).expect("a reader");
     for error in [
-        client.describe_topic(&unknown).expect_err("unknown"),
-        client.topic_id(&unknown).expect_err("unknown"),
-        client.look(&unknown, &[0], &window(0, HOUR)).expect_err("unknown"),
-        client.low_watermarks(&unknown, &[0, 1]).expect_err("unknown"),
+        answered(|| client.describe_topic(&unknown)),
+        answered(|| client.topic_id(&unknown)),
+        answered(|| client.look(&unknown, &[0], &window(0, HOUR))),
+        answered(|| client.low_watermarks(&unknown, &[0, 1])),
+        answered(|| read(&mut reader, 0, range(0, 1)).0),
     ] {
         assert_eq!(error.failure_kind(), FailureKind::TopicNotFound, "{error}");
         assert!(error.to_string().starts_with("topic no-such-topic does not exist"), "{error}");
     }
-    let limits = ReadLimits { stall_seconds: 1, ..ReadLimits::default() };
-    let reader = RangeReader::new(&config(), &unknown, limits);
-    let (end, _) = read(&mut reader.expect("a reader"), 0, range(0, 1));
-    let error = end.expect_err("unknown");
-    assert_eq!(error.failure_kind(), FailureKind::TopicNotFound, "{error}");
     let listed = client.list_topics().expect("listed");
     assert!(listed.iter().all(|topic| topic.topic != unknown.as_str()));
 }
@@ -78,10 +89,11 @@ async fn a_partition_that_is_not_there_is_named() {
     let topic = TestTopic::create(2, &[]).await;
     let (client, name) = (client(), name(&topic));
     let limits = ReadLimits { stall_seconds: 1, ..ReadLimits::default() };
+    let mut reader = reader_with(&topic, limits);
     for error in [
-        client.watermarks(&name, &[0, 5]).expect_err("no such partition"),
-        client.look(&name, &[5, 1], &window(0, HOUR)).expect_err("no such partition"),
-        read(&mut reader_with(&topic, limits), 5, range(0, 1)).0.expect_err("no such partition"),
+        answered(|| client.watermarks(&name, &[0, 5])),
+        answered(|| client.look(&name, &[5, 1], &window(0, HOUR))),
+        answered(|| read(&mut reader, 5, range(0, 1)).0),
     ] {
         assert_eq!(error.partition(), Some(5), "{error}");
         assert!(error.to_string().contains("has no partition 5 now"), "{error}");
