@@ -48,7 +48,11 @@ impl Handles {
             return current;
         }
         match Handle::new(&self.config) {
-            Ok(new) => self.replace(&current, new),
+            Ok(new) => {
+                let now = self.replace(&current, new);
+                close(current);
+                now
+            }
             Err(error) => {
                 tracing::warn!(%error, "the Kafka client can't be made anew");
                 current
@@ -111,6 +115,15 @@ impl Handle {
 
     pub(super) fn context(&self) -> &Context {
         self.native().context()
+    }
+}
+
+/// Closes a handle in the background, as that waits for the threads of its brokers.
+fn close(handle: Arc<Handle>) {
+    // Without a thread it is closed here, with the closure.
+    let closing = thread::Builder::new().name("kafka-close".to_owned()).spawn(move || drop(handle));
+    if let Err(error) = closing {
+        tracing::debug!(%error, "no thread to close a client");
     }
 }
 

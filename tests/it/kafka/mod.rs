@@ -3,6 +3,7 @@
 
 mod offsets;
 mod reading;
+mod recovery;
 mod refusals;
 mod topics;
 pub mod wire;

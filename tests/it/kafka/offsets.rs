@@ -185,15 +185,18 @@ async fn looks_hold_while_events_arrive() {
 #[test]
 fn many_may_ask_for_what_is_not_there_while_metadata_arrives() {
     let client = client();
-    let topic = TopicName::parse("nobody-made-this").expect("a name");
     let asking = AtomicBool::new(true);
     // With so many at once some may get no answer in time.
-    let ask = |_| match client.low_watermarks(&topic, &[0]) {
+    let ask = |topic: &TopicName| match client.low_watermarks(topic, &[0]) {
         Err(KafkaError::TopicNotFound { .. }) => true,
         Err(KafkaError::Unavailable { .. }) => false,
         other => panic!("{other:?}"),
     };
-    let ask_often = || (0..5).map(ask).filter(|told| *told).count();
+    // Each of another topic, as one waits for the other where it is the same.
+    let ask_often = |number: usize| {
+        let topic = TopicName::parse(&format!("nobody-made-this-{number}")).expect("a name");
+        (0..5).filter(|_| ask(&topic)).count()
+    };
     thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
@@ -202,7 +205,7 @@ fn many_may_ask_for_what_is_not_there_while_metadata_arrives() {
                 }
             });
         }
-        let asks: Vec<_> = (0..300).map(|_| scope.spawn(ask_often)).collect();
+        let asks: Vec<_> = (0..300).map(|number| scope.spawn(move || ask_often(number))).collect();
         let ended: Vec<_> = asks.into_iter().map(|ask| ask.join()).collect();
         asking.store(false, Ordering::Relaxed);
         let told: usize = ended.into_iter().map(|told| told.expect("no other answer")).sum();
