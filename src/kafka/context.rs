@@ -52,6 +52,13 @@ impl Context {
         locked(&self.failing_since).map_or(Duration::ZERO, |since| since.elapsed())
     }
 
+    /// Begins where another client of the same brokers has ended: with its trouble.
+    pub(super) fn distrust(&self, other: &Context) {
+        let cause = locked(&other.cause).clone();
+        let silence = || CallError::of(RDKafkaErrorCode::OperationTimedOut);
+        *locked(&self.cause) = Some(cause.unwrap_or_else(silence));
+    }
+
     /// Whether something went wrong since a broker last answered.
     pub(super) fn is_troubled(&self) -> bool {
         locked(&self.cause).is_some()
@@ -172,7 +179,12 @@ mod tests {
         let error = context.failed("listing topics", None, &timeout);
         assert_eq!(error.failure_kind(), crate::snapshot::FailureKind::KafkaAuth);
         assert!(error.to_string().contains("refused listing topics: bad password"), "{error}");
+        let next = Context::new("127.0.0.1:1");
+        next.distrust(&context);
+        assert!(next.is_troubled() && next.failing_for().is_zero());
+        assert_eq!(next.last_error(), context.last_error());
         context.answered();
+        assert!(!context.is_troubled());
         let error = context.failed("listing topics", None, &timeout);
         assert_eq!(error.failure_kind(), crate::snapshot::FailureKind::KafkaUnavailable);
         assert!(error.to_string().starts_with("listing topics failed: timed out; check"));

@@ -49,6 +49,7 @@ impl Handles {
         }
         match Handle::new(&self.config) {
             Ok(new) => {
+                new.context().distrust(current.context());
                 let now = self.replace(&current, new);
                 close(current);
                 now

@@ -43,6 +43,7 @@ async fn what_was_fetched_beyond_a_window_is_not_kept() {
     }
     assert_eq!(snapshot["result"]["records"], PARTITIONS * 200, "{snapshot}");
     let after = peak(&serving);
+    eprintln!("{before} MiB before the window, {after} MiB at most");
     // What is fetched of all of them is 100 MiB and more.
     assert!(after - before < 50, "{before} MiB, then {after} MiB");
 }
