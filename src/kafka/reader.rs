@@ -104,7 +104,7 @@ pub(super) struct Source {
     assigned: BTreeMap<i32, Assigned>,
     /// The last queues of partitions that were assigned before: what a broker had been asked for
     /// can still arrive in them.
-    left: VecDeque<PartitionQueue>,
+    unassigned: VecDeque<PartitionQueue>,
     consumer: AssignedConsumer,
     /// Partitions that it has ever been assigned to. To assign one of them again could let events
     /// through that were fetched for the first assignment, and hide a gap.
@@ -268,8 +268,8 @@ impl Source {
             .map_err(|error| KafkaError::Client { reason: error.to_string() })?;
         let consumer = AssignedConsumer::new(consumer)
             .ok_or_else(|| KafkaError::Client { reason: "it has no group.id".to_owned() })?;
-        let (assigned, left, used) = (BTreeMap::new(), VecDeque::new(), HashSet::new());
-        Ok(Source { assigned, left, consumer, used })
+        let (assigned, unassigned, used) = (BTreeMap::new(), VecDeque::new(), HashSet::new());
+        Ok(Source { assigned, unassigned, consumer, used })
     }
 
     pub(super) fn consumer(&self) -> &Consumer {
@@ -297,11 +297,11 @@ impl Source {
         let mut list = TopicPartitionList::with_capacity(1);
         list.add_partition(topic.as_str(), partition);
         self.consumer.consumer().incremental_unassign(&list)?;
-        self.left.extend(assigned.map(|assigned| assigned.queue));
-        self.left.iter().for_each(PartitionQueue::discard);
+        self.unassigned.extend(assigned.map(|assigned| assigned.queue));
+        self.unassigned.iter().for_each(PartitionQueue::discard);
         // Answers that are still on their way are about the last few.
-        while self.left.len() > MOST_ASSIGNED {
-            self.left.pop_front();
+        while self.unassigned.len() > MOST_ASSIGNED {
+            self.unassigned.pop_front();
         }
         Ok(())
     }
