@@ -45,8 +45,9 @@ class Service:
     """`strandline serve`, from an empty state; a context manager."""
 
     def __init__(
-        self, binary: str, brokers: str, database: str, folder: Path, workers: int = 2
+        self, binary: str, brokers: str, database: str, folder: Path, workers: int = 2, store: str = ""
     ) -> None:
+        """Files go to the URL `store`, or else below the folder."""
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         with socket.socket() as free:
@@ -59,7 +60,7 @@ class Service:
             [
                 binary, "serve", "--listen", f"127.0.0.1:{self.port}", "--workers", str(workers),
                 "--database-url", database, "--kafka-brokers", brokers,
-                "--data-dir", str(folder),
+                "--data-dir", str(folder), *(["--storage-url", store] if store else []),
             ],
             stdout=self.log, stderr=self.log, env=environment,
         )
@@ -110,5 +111,6 @@ class Service:
         before = cpu_seconds(self.process.pid)
         wall, snapshot = self.snapshot(topic, start, end)
         cpu = cpu_seconds(self.process.pid) - before
-        rss, size = peak_rss(self.process.pid), files_size(self.folder)
+        rss = peak_rss(self.process.pid)
+        size = files_size(self.folder) or snapshot["result"]["bytes"]
         return Sample(wall, cpu, rss, size, json.dumps({"events": snapshot["result"]["records"]}))

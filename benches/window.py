@@ -6,8 +6,10 @@ machine disturbs all of them. Prints tables and writes target/bench/window.json.
 
 import argparse
 import json
+import multiprocessing
 import statistics
 import sys
+import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -25,6 +27,7 @@ MANY = Topic("bench-many", 200, 400_000, 200)
 LONG = Topic("bench-long", 6, 20_000_000, 200)
 HUGE = Topic("bench-1mib", 6, 1200, (1 << 20) - 1024, compression="none")
 SUFFIXES = {"csv": "csv", "pyarrow": "parquet"}
+CASES = ["200b", "1kib", "many", "long", "huge", "tiny", "workers", "s3"]
 TINY_WINDOWS = 25
 TINY_SECONDS = 10
 
@@ -46,10 +49,12 @@ class Bench:
 
     # --- the ways ---------------------------------------------------------------------
 
-    def service(self, topic: Topic, workers: int = 2) -> Sample:
+    def service(self, topic: Topic, workers: int = 2, bucket: str = "") -> Sample:
         options, folder = self.options, self.folder / "service"
         database = self.databases.new()
-        with Service(options.strandline, options.brokers, database, folder, workers) as service:
+        # Files of one database are not another's.
+        store = f"{bucket}/{uuid.uuid4()}" if bucket else ""
+        with Service(options.strandline, options.brokers, database, folder, workers, store) as service:
             return service.sample(topic.name, WINDOW_START, WINDOW_END)
 
     def foreground(self, topic: Topic) -> Sample:
@@ -91,6 +96,16 @@ class Bench:
     def window(self, topic: Topic) -> list[str]:
         return [self.options.brokers, topic.name, str(WINDOW_START_MS), str(WINDOW_END_MS)]
 
+    def filled(self, topic: Topic) -> None:
+        """Sees to the topic in a process of its own, for the same reason as `digest`."""
+        filler = multiprocessing.get_context("spawn").Process(
+            target=fill, args=(self.options.brokers, topic)
+        )
+        filler.start()
+        filler.join()
+        if filler.exitcode != 0:
+            sys.exit(f"topic {topic.name} could not be filled")
+
     def fresh(self, name: str) -> Path:
         folder = self.folder / name
         for path in sorted(folder.rglob("*"), reverse=True) if folder.exists() else ():
@@ -102,7 +117,7 @@ class Bench:
 
     def compare(self, topic: Topic, ways: dict[str, Callable[[Topic], Sample]]) -> None:
         """All ways in turns, and whether they read the same."""
-        fill(self.options.brokers, topic)
+        self.filled(topic)
         samples: dict[str, list[Sample]] = {name: [] for name in ways}
         digests: dict[str, object] = {}
         for number in range(self.options.rounds):
@@ -120,7 +135,7 @@ class Bench:
 
     def tiny(self) -> None:
         """Windows with some eighty events, one after the other, and one without any."""
-        fill(self.options.brokers, SMALL)
+        self.filled(SMALL)
         options, walls, events = self.options, [], []
         first = datetime.fromtimestamp(FIRST_DAY_MS / 1000, UTC)
         folder = self.folder / "service"
@@ -143,12 +158,12 @@ class Bench:
         self.report["cases"]["tiny"] = {name: round(value, 1) for name, value in case.items()}
         print(f"\ntiny windows of {case['events']:.0f} events: {self.report['cases']['tiny']}")
 
-    def alone(self, name: str, topic: Topic, workers: int = 2, rounds: int = 3) -> None:
-        """Strandline's service alone."""
-        fill(self.options.brokers, topic)
+    def alone(self, name: str, topic: Topic, workers: int = 2, bucket: str = "") -> None:
+        """Strandline's service alone, three times."""
+        self.filled(topic)
         samples = []
-        for _ in range(rounds):
-            sample = self.service(topic, workers)
+        for _ in range(3):
+            sample = self.service(topic, workers, bucket)
             check_count(name, sample, topic)
             samples.append(sample)
             progress(f"{name}: {shown(sample)}")
@@ -241,10 +256,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     for name in ("strandline", "reader", "floor", "brokers", "database", "psql", "folder", "output"):
         parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--bucket", help="URL of an S3 bucket, for the case s3")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("cases", nargs="*", help="200b 1kib many long huge tiny workers; all without")
+    parser.add_argument("cases", nargs="*", help=f"{' '.join(CASES)}; all without")
     options = parser.parse_args()
-    wanted = set(options.cases or ["200b", "1kib", "many", "long", "huge", "tiny", "workers"])
+    wanted = set(options.cases or CASES)
     bench = Bench(options)
     ways = {
         "service": bench.service, "snapshot": bench.foreground, "kcat": bench.kcat,
@@ -268,9 +284,13 @@ def main() -> None:
     if "workers" in wanted:
         for workers in (1, 2, 4):
             bench.alone(f"{workers} workers", SMALL, workers)
+    if "s3" in wanted:
+        bench.alone("events of 1 MiB to S3", HUGE, bucket=options.bucket)
+        bench.alone("10 M events to S3", LONG, bucket=options.bucket)
     bench.judge()
     Path(options.output).write_text(json.dumps(bench.report, indent=1) + "\n")
     print(f"\nwritten to {options.output}")
 
 
-main()
+if __name__ == "__main__":
+    main()

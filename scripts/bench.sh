@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # bench.sh: what one window costs, beside what others take for it (`make bench`).
 #
-#   scripts/bench.sh            all cases: 200b 1kib many long huge tiny workers
+#   scripts/bench.sh            all cases: 200b 1kib many long huge tiny workers s3
 #   scripts/bench.sh CASES      some of them
 #   scripts/bench.sh clean      stops what was left and deletes the topics
 #
-# Builds the release, starts a Kafka and a PostgreSQL of its own under target/bench, fills the
+# Builds the release, starts a Kafka, a PostgreSQL and, for the case s3, a MinIO of its own (which
+# is built once, in minutes) under target/bench, fills the
 # topics (once: they stay), and runs benches/window.py: Strandline as a service and in the
 # foreground, kcat, plain Python loops, a bare librdkafka reader and a floor written by hand
 # read the same window in turns. Writes target/bench/window.json. Run it on a quiet machine.
@@ -16,12 +17,14 @@
 cd "$ROOT"
 
 STATE=$(absolute "${BENCH_STATE:-$ROOT/target/bench}")
-export KAFKA_DATA=$STATE/kafka POSTGRES_STATE=$STATE/postgres
+export KAFKA_DATA=$STATE/kafka POSTGRES_STATE=$STATE/postgres MINIO_DATA=$STATE/minio
+BUCKET= # URL, once there is one
 CLIENTS=(confluent-kafka==2.16.1 pyarrow==26.0.1)
 
 stop() {
   scripts/kafka.sh stop || true
   scripts/postgres.sh stop || true
+  scripts/minio.sh wipe || true
 }
 
 # The Python clients that are compared, in an environment of their own.
@@ -57,17 +60,28 @@ main() {
   scripts/kafka.sh start 9>&-
   scripts/postgres.sh start 9>&-
   eval "$(scripts/kafka.sh env)"
+  case " ${*:-s3} " in
+    *" s3 "*)
+      scripts/install.sh --go
+      scripts/minio.sh start 9>&-
+      eval "$(scripts/minio.sh env)"
+      # The other cases keep their files here.
+      BUCKET=$STRANDLINE_STORAGE_URL
+      unset STRANDLINE_STORAGE_URL
+      ;;
+  esac
   postgres=$(find_postgres)
   "$PYTHON" benches/window.py --rounds "${BENCH_ROUNDS:-5}" --folder "$STATE/files" \
     --output "$STATE/window.json" --strandline "${CARGO_TARGET_DIR:-target}/release/strandline" \
     --reader "$reader" --floor "$floor" --brokers "$KAFKA_BOOTSTRAP" \
-    --database "$(scripts/postgres.sh url)" --psql "$postgres/psql" "$@" 9>&-
+    --database "$(scripts/postgres.sh url)" --psql "$postgres/psql" --bucket "$BUCKET" "$@" 9>&-
 }
 
 case ${1:-} in
   clean)
     scripts/kafka.sh wipe
     scripts/postgres.sh wipe
+    scripts/minio.sh wipe
     rm -rf "$STATE"
     ;;
   -h | --help) usage "${BASH_SOURCE[0]}" ;;
