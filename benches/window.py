@@ -261,6 +261,10 @@ def main() -> None:
     parser.add_argument("cases", nargs="*", help=f"{' '.join(CASES)}; all without")
     options = parser.parse_args()
     wanted = set(options.cases or CASES)
+    if unknown := wanted.difference(CASES):
+        parser.error(f"no such case: {' '.join(sorted(unknown))}; there are {' '.join(CASES)}")
+    if "s3" in wanted and not options.bucket:
+        parser.error("the case s3 needs --bucket")
     bench = Bench(options)
     ways = {
         "service": bench.service, "snapshot": bench.foreground, "kcat": bench.kcat,
